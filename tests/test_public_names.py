@@ -1,0 +1,49 @@
+"""The names that users write: changing one is a decision, never an accident."""
+
+import importlib
+
+import pytest
+
+PUBLIC = {
+    "sj_ext": [
+        "__version__",
+        "available",
+        "create",
+        "host",
+        "readout",
+        "register",
+        "surrogate",
+    ],
+    "sj_ext.host": [
+        "RELEASE",
+        "SUPPORTED",
+        "UnsupportedHostError",
+        "multi_step_backends",
+        "nodes_without_gradient_in_eval",
+        "surrogate_classes",
+    ],
+    "sj_ext.readout": ["RateReadout", "Readout", "TemporallyWeightedOutput"],
+    "sj_ext.surrogate": [
+        "BernoulliMask",
+        "GradientDensity",
+        "LayerDensity",
+        "MaskRule",
+        "MaskedSurrogate",
+        "dense",
+        "gradient_density",
+    ],
+}
+
+
+@pytest.mark.parametrize("module", PUBLIC)
+def test_public_names_are_frozen(module):
+    assert sorted(importlib.import_module(module).__all__) == PUBLIC[module]
+
+
+@pytest.mark.parametrize("module", PUBLIC)
+def test_every_public_name_exists_and_is_documented(module):
+    room = importlib.import_module(module)
+    for name in room.__all__:
+        value = getattr(room, name)
+        if callable(value):
+            assert value.__doc__, f"{module}.{name} has no docstring"
