@@ -1,0 +1,1 @@
+"""Reproducible experiments with sj_ext, run from a clone: `python -m benchmarks`."""

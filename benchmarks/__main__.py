@@ -1,0 +1,56 @@
+"""The command line: `python -m benchmarks TASK [options]`."""
+
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from benchmarks.runs.folder import CheckpointError, FolderInUseError
+from benchmarks.runs.progress import Reporter
+from sj_ext.registry import UnknownNameError
+
+_TASKS = {
+    "quickstart": "train three networks on the event digits and write a report",
+    "train": "train one network: --config FILE [--key value ...]",
+    "data": "prepare a data set: prepare NAME --root DIR",
+}
+# What a user can mend; anything else is a defect and shows its traceback.
+_EXPLAINED = (ValueError, OSError, UnknownNameError, CheckpointError, FolderInUseError)
+_USAGE = "usage: python -m benchmarks TASK [options]; TASK --help says more\n" + (
+    "\n".join(f"  {name:<12}{text}" for name, text in _TASKS.items())
+)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run a task.
+
+    Args:
+        arguments: The task's name and its options.
+
+    Returns:
+        The exit status: 0, or 2 after an error that was explained on standard error
+        (with its traceback where `SJ_EXT_TRACEBACK` is set).
+    """
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_USAGE)
+        return 0
+    task, *options = arguments
+    try:
+        _run(task, options)
+    except _EXPLAINED as error:
+        if "SJ_EXT_TRACEBACK" in os.environ:
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _run(task: str, options: Sequence[str]) -> None:
+    if task not in _TASKS:
+        raise UnknownNameError("a task", task, sorted(_TASKS))
+    # A task is imported only when it runs: plots and trainers take seconds to load.
+    import_module(f"benchmarks.tasks.{task}").main(options, Reporter())
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,1 @@
+"""What people look at: figures, and pages that open without a network."""

@@ -1,0 +1,1 @@
+"""What every run has: a typed configuration, a folder, provenance and progress."""

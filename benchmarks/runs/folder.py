@@ -1,0 +1,167 @@
+"""The folder of a run: its files, their formats, and their safety.
+
+config.yaml       the whole configuration, defaults included
+environment.json  commit, versions, host, device, checksums of data and split
+metrics.csv       one row an epoch
+checkpoint.pt     all that resuming needs, and the validation-selected weights
+predictions.npz   per-sample, per-step test logits
+result.json       the figures; written last: a run that has it is complete
+events.out.*      TensorBoard
+"""
+
+import csv
+import fcntl
+import io
+import json
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.runs.atomic import replace_file, write_text
+from benchmarks.runs.config import TrainConfig
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint that cannot be resumed from; the message names the file."""
+
+
+class FolderInUseError(RuntimeError):
+    """Another process is training in the folder."""
+
+
+class RunFolder:
+    """One run's folder, named by the run and the hash of its configuration.
+
+    Args:
+        config: The run's configuration; the folder lies in its `output`.
+    """
+
+    def __init__(self, config: TrainConfig) -> None:
+        self.config = config
+        self.path = Path(config.output) / f"{config.name}-{config.digest()}"
+
+    def create(self) -> None:
+        """Make the folder and write the configuration into it."""
+        write_text(self.path / "config.yaml", self.config.to_yaml())
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep a second process out of the folder during the block.
+
+        Yields:
+            Nothing.
+
+        Raises:
+            FolderInUseError: If another process is at work in it.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        with (self.path / ".lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise FolderInUseError(
+                    f"Another process is training in {self.path}."
+                ) from None
+            yield
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the run has ended and its result is written."""
+        return (self.path / "result.json").exists()
+
+    def write_environment(self, environment: Mapping[str, Any]) -> None:
+        """Write `environment.json`."""
+        self._write_json("environment.json", environment)
+
+    def read_environment(self) -> dict[str, Any]:
+        """Read `environment.json` back."""
+        return self._read_json("environment.json")
+
+    def write_metrics(self, history: Sequence[Mapping[str, Any]]) -> None:
+        """Write `metrics.csv`: a row an epoch, a column for each key of the first."""
+        text = io.StringIO()
+        writer = csv.DictWriter(text, fieldnames=list(history[0]))
+        writer.writeheader()
+        writer.writerows(history)
+        write_text(self.path / "metrics.csv", text.getvalue())
+
+    def read_metrics(self) -> list[dict[str, float]]:
+        """Read `metrics.csv` back: one dict an epoch."""
+        with (self.path / "metrics.csv").open(newline="", encoding="utf-8") as file:
+            return [
+                {key: float(value) for key, value in row.items()}
+                for row in csv.DictReader(file)
+            ]
+
+    def write_predictions(self, **arrays: np.ndarray) -> None:
+        """Write `predictions.npz`."""
+        with (
+            replace_file(self.path / "predictions.npz") as temporary,
+            temporary.open("wb") as file,
+        ):
+            np.savez_compressed(file, **arrays)
+
+    def read_predictions(self) -> dict[str, np.ndarray]:
+        """Read `predictions.npz` back."""
+        with np.load(self.path / "predictions.npz") as arrays:
+            return dict(arrays)
+
+    def write_result(self, result: Mapping[str, Any]) -> None:
+        """Write `result.json`, after which the run is complete."""
+        self._write_json("result.json", result)
+
+    def read_result(self) -> dict[str, Any]:
+        """Read `result.json` back."""
+        return self._read_json("result.json")
+
+    def save_checkpoint(self, checkpoint: Mapping[str, Any]) -> None:
+        """Write `checkpoint.pt`; the former one stays until this one is whole.
+
+        Args:
+            checkpoint: Tensors, numbers, texts, lists and dicts.
+        """
+        with replace_file(self.path / "checkpoint.pt") as temporary:
+            torch.save(dict(checkpoint), temporary)
+
+    def load_checkpoint(self) -> dict[str, Any] | None:
+        """Read `checkpoint.pt`, with its checksums verified and no code executed.
+
+        Returns:
+            What was saved, or None where there is no checkpoint yet.
+
+        Raises:
+            CheckpointError: If the file is damaged.
+        """
+        path = self.path / "checkpoint.pt"
+        if not path.exists():
+            return None
+        try:
+            _verify_checksums(path)
+            return torch.load(path, map_location="cpu", weights_only=True)
+        # A flipped bit surfaces as almost any error of zipfile or of torch.
+        except Exception as error:
+            raise CheckpointError(
+                f"The checkpoint {path} is damaged: {error}. Delete it to start the "
+                "run afresh."
+            ) from error
+
+    def _write_json(self, name: str, content: Mapping[str, Any]) -> None:
+        write_text(self.path / name, json.dumps(content, indent=2) + "\n")
+
+    def _read_json(self, name: str) -> dict[str, Any]:
+        content: dict[str, Any] = json.loads(
+            (self.path / name).read_text(encoding="utf-8")
+        )
+        return content
+
+
+def _verify_checksums(path: Path) -> None:
+    with zipfile.ZipFile(path) as archive:
+        damaged = archive.testzip()
+    if damaged is not None:
+        raise zipfile.BadZipFile(f"bad checksum of {damaged}")

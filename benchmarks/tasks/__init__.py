@@ -1,0 +1,1 @@
+"""What `python -m benchmarks` can do: one task a file."""

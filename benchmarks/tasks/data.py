@@ -1,0 +1,75 @@
+"""`python -m benchmarks data`: prepare the data that experiments train on."""
+
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import ArgumentParser
+
+from benchmarks import data
+from benchmarks.runs.progress import Bar, Reporter, duration
+
+
+def main(arguments: Sequence[str], reporter: Reporter) -> None:
+    """Read the command line and prepare a data set."""
+    parser = ArgumentParser(prog="python -m benchmarks data", description=__doc__)
+    parser.add_argument("action", choices=["prepare"], help="what to do")
+    parser.add_argument("name", choices=list(data.available()), help="which data set")
+    parser.add_argument("--root", type=Path, required=True, help="folder to write")
+    parser.add_argument("--time-steps", type=int, default=10, help="frames a recording")
+    parser.add_argument(
+        "--per-class", type=int, help="only so many recordings of each class"
+    )
+    options = parser.parse_args(list(arguments))
+    prepare(
+        options.name,
+        options.root,
+        options.time_steps,
+        reporter,
+        per_class=options.per_class,
+    )
+
+
+def prepare(
+    name: str, root: Path, time_steps: int, reporter: Reporter, **kwargs: Any
+) -> None:
+    """Prepare a data set where that is not done yet, and show how far it is.
+
+    Args:
+        name: One of `benchmarks.data.available()`.
+        root: Folder of this data set alone.
+        time_steps: Frames a recording.
+        reporter: Shows progress.
+        **kwargs: Further arguments of the data set, such as `per_class`.
+    """
+    start = time.perf_counter()
+    with ExitStack() as stages:
+        progress = _Stages(reporter, stages)
+        path = data.prepare(
+            name, root, time_steps=time_steps, progress=progress, **kwargs
+        )
+    seconds = time.perf_counter() - start
+    reporter.line(f"data: {name} ready in {path} ({duration(seconds)})")
+
+
+class _Stages:
+    """Gives each stage that a preparation reports a bar of its own."""
+
+    def __init__(self, reporter: Reporter, stack: ExitStack) -> None:
+        self._reporter = reporter
+        self._stack = stack
+        self._stage: str | None = None
+        self._bar: Bar
+        self._done = 0
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        if stage != self._stage:
+            self._stack.close()
+            self._reporter.line(f"data: {stage} ({total})")
+            bar = self._reporter.bar(stage, total, "files")
+            self._stage, self._done = stage, 0
+            self._bar = self._stack.enter_context(bar)
+        self._bar.advance(done - self._done)
+        self._done = done

@@ -1,0 +1,255 @@
+"""`python -m benchmarks train`: train one network as a configuration says."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
+from torch.utils.data import DataLoader
+from torch.utils.tensorboard import SummaryWriter
+
+import sj_ext
+from benchmarks import data
+from benchmarks.data.batches import Batch, batches
+from benchmarks.data.frames import EventFrames
+from benchmarks.data.splits import Split, read_split
+from benchmarks.models import neuron_factory
+from benchmarks.runs.config import ConfigError, TrainConfig, read
+from benchmarks.runs.environment import describe_environment
+from benchmarks.runs.folder import CheckpointError, RunFolder
+from benchmarks.runs.progress import Reporter, duration
+from benchmarks.training.session import Session
+
+
+def main(arguments: Sequence[str], reporter: Reporter) -> None:
+    """Read a configuration from the command line, train, and print the result."""
+    folder = train(read(arguments), reporter)
+    result = folder.read_result()
+    reporter.line(
+        f"test accuracy {result['test_accuracy']['selected']:.2%} with the epoch "
+        f"selected on validation ({result['selected_epoch']} of {result['epochs']}), "
+        f"{result['test_accuracy']['last']:.2%} with the last"
+    )
+    reporter.line(f"written to {folder.path}")
+
+
+def train(config: TrainConfig, reporter: Reporter) -> RunFolder:
+    """Train as `config` says, or go on where a killed run of it stopped.
+
+    Args:
+        config: All that determines the run.
+        reporter: Shows progress.
+
+    Returns:
+        The run's folder, complete.
+    """
+    folder = RunFolder(config)
+    if folder.is_complete:
+        reporter.line(f"{config.name}: already complete in {folder.path}")
+        return folder
+    fabric = Fabric(
+        accelerator=config.device.accelerator,
+        devices=config.device.devices,
+        precision=config.device.precision,
+    )
+    if config.device.threads is not None:
+        torch.set_num_threads(config.device.threads)
+    frames = data.load(config.data.name, config.data.root, config.data.time_steps)
+    split = read_split(config.split)
+    fabric.launch()
+    if not fabric.is_global_zero:
+        reporter = Reporter.silent()
+    with folder.locked() if fabric.is_global_zero else nullcontext():
+        _run(config, fabric, frames, split, folder, reporter)
+    fabric.barrier()
+    return folder
+
+
+def _run(
+    config: TrainConfig,
+    fabric: Fabric,
+    frames: EventFrames,
+    split: Split,
+    folder: RunFolder,
+    reporter: Reporter,
+) -> None:
+    parts = {
+        name: torch.as_tensor(indices)
+        for name, indices in split.indices(frames.names).items()
+    }
+
+    def loader(part: str, shuffle: bool = False) -> DataLoader[Batch]:
+        return batches(
+            frames,
+            parts[part],
+            config.optimization.batch_size,
+            shuffle=shuffle,
+            seed=config.seed,
+            rank=fabric.global_rank,
+            world_size=fabric.world_size,
+        )
+
+    training, validation = loader("train", shuffle=True), loader("validation")
+    fabric.seed_everything(config.seed, verbose=False)
+    session = Session(
+        fabric,
+        _network(config, frames),
+        _readout(config),
+        config.optimization,
+        steps_per_epoch=len(training),
+    )
+    # Each process draws masks of its own; the weights above are the same in all.
+    fabric.seed_everything(config.seed + fabric.global_rank, verbose=False)
+    checksums = {"data": frames.checksum, "split": split.checksum}
+    _resume(session, checksums, folder, reporter)
+    if fabric.is_global_zero:
+        folder.create()
+        folder.write_environment(
+            {
+                **describe_environment(),
+                "device": str(fabric.device),
+                "processes": fabric.world_size,
+                "seed": config.seed,
+                **checksums,
+            }
+        )
+    _train_epochs(session, training, validation, checksums, folder, reporter)
+    _test(session, loader("test"), [frames.names[i] for i in parts["test"]], folder)
+
+
+def _network(config: TrainConfig, frames: EventFrames) -> torch.nn.Module:
+    channels, height, width = frames.frames.shape[2:]
+    make_neuron = neuron_factory(config.neuron, config.surrogate)
+    try:
+        return sj_ext.create(
+            "model",
+            config.model.name,
+            in_channels=channels,
+            classes=len(frames.classes),
+            size=(height, width),
+            neuron=make_neuron,
+            **config.model.kwargs,
+        )
+    except TypeError as error:
+        raise ConfigError(f"`model.kwargs` of {config.model.name}: {error}") from error
+
+
+def _readout(config: TrainConfig) -> sj_ext.readout.Readout:
+    name, kwargs = config.readout.name, config.readout.kwargs
+    try:
+        return sj_ext.create("readout", name, T=config.data.time_steps, **kwargs)
+    except TypeError as error:
+        raise ConfigError(f"`readout.kwargs` of {name}: {error}") from error
+
+
+def _resume(
+    session: Session,
+    checksums: Mapping[str, str],
+    folder: RunFolder,
+    reporter: Reporter,
+) -> None:
+    checkpoint = folder.load_checkpoint()
+    if checkpoint is None:
+        return
+    for what, checksum in checksums.items():
+        if checkpoint[what] != checksum:
+            raise CheckpointError(
+                f"The run in {folder.path} was begun on another {what} (checksum "
+                f"{checkpoint[what]}, now {checksum}). Delete the folder to start it "
+                "afresh."
+            )
+    try:
+        session.restore(checkpoint)
+    except (KeyError, TypeError, ValueError, RuntimeError, IndexError) as error:
+        raise CheckpointError(
+            f"The checkpoint in {folder.path} does not fit this version of the "
+            f"program: {error}. Delete the folder to start the run afresh."
+        ) from error
+    reporter.line(
+        f"{folder.config.name}: resumed after epoch {session.epoch} in {folder.path}"
+    )
+
+
+def _train_epochs(
+    session: Session,
+    training: DataLoader[Batch],
+    validation: DataLoader[Batch],
+    checksums: Mapping[str, str],
+    folder: RunFolder,
+    reporter: Reporter,
+) -> None:
+    fabric, epochs, name = session.fabric, session.settings.epochs, folder.config.name
+    remaining = epochs - session.epoch
+    samples = len(training.sampler) * fabric.world_size  # type: ignore[arg-type]
+    board = (
+        SummaryWriter(str(folder.path), purge_step=session.epoch)
+        if fabric.is_global_zero
+        else None
+    )
+    with reporter.bar(name, remaining * samples, "samples") as bar:
+        while session.epoch < epochs:
+            row = session.train_epoch(
+                training, validation, lambda n: bar.advance(n * fabric.world_size)
+            )
+            state = session.state()
+            if board is not None:
+                folder.save_checkpoint({**state, **checksums})
+                folder.write_metrics(session.history)
+                for key, value in row.items():
+                    board.add_scalar(key, value, int(row["epoch"]))
+                board.flush()
+            left = (epochs - session.epoch) * row["seconds"]
+            reporter.line(
+                f"{name}: epoch {session.epoch}/{epochs}  "
+                f"loss {row['train_loss']:.3f}  train {row['train_accuracy']:.1%}  "
+                f"validation {row['validation_accuracy']:.1%}  "
+                f"{row['samples_per_second']:.0f} samples/s  {duration(left)} left"
+            )
+    if board is not None:
+        board.close()
+
+
+def _test(
+    session: Session, loader: DataLoader[Batch], names: list[str], folder: RunFolder
+) -> None:
+    accuracy, logits, weight = {}, {}, {}
+    for which in ("last", "selected"):
+        if which == "selected":
+            session.use_selected()
+        found, target = session.predict(loader)
+        accuracy[which], _ = session.evaluate(found, target)
+        logits[which] = found.transpose(0, 1).numpy()
+        weight[which] = _weight(session)
+    if not session.fabric.is_global_zero:
+        return
+    folder.write_predictions(
+        names=np.array(names),
+        target=target.numpy(),
+        logits_selected=logits["selected"],
+        logits_last=logits["last"],
+        readout_weight_selected=weight["selected"].numpy(),
+        readout_weight_last=weight["last"].numpy(),
+    )
+    last = session.history[-1]
+    folder.write_result(
+        {
+            "test_accuracy": accuracy,
+            "validation_accuracy": session.selected.accuracy,
+            "selected_epoch": session.selected.epoch,
+            "epochs": session.epoch,
+            "gradient_density": last["gradient_density"],
+            "firing_rate": last["firing_rate"],
+            "seconds_per_epoch": float(
+                np.median([row["seconds"] for row in session.history])
+            ),
+            "layers": session.layers,
+        }
+    )
+
+
+def _weight(session: Session) -> Tensor:
+    """Give the weight of each step in the readout: 1 where it has none."""
+    weight = getattr(session.readout, "weight", torch.ones(session.readout.T))
+    return weight.detach().cpu().clone()

@@ -1,0 +1,1 @@
+"""Training a spiking network: one session holds all that changes while it learns."""

@@ -1,0 +1,307 @@
+"""The state of a training run, its epochs, and how it is saved and restored."""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from spikingjelly.activation_based import functional
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
+from torch.utils.data import DataLoader
+
+from benchmarks.data.batches import Batch
+from benchmarks.runs.config import OptimizationConfig
+from sj_ext.readout import Readout
+from sj_ext.surrogate import gradient_density
+from sj_ext.surrogate.density import LayerDensity
+
+
+@dataclass
+class Selected:
+    """The epoch that did best on the validation split, with what it had learned.
+
+    Attributes:
+        epoch: How many epochs it had been trained for; 0 before any.
+        accuracy: On the validation split, in [0, 1].
+        loss: Cross-entropy on it; decides between equal accuracies.
+        network: State dict of the network.
+        readout: State dict of the readout.
+    """
+
+    epoch: int = 0
+    accuracy: float = -1.0
+    loss: float = math.inf
+    network: dict[str, Any] = field(default_factory=dict)
+    readout: dict[str, Any] = field(default_factory=dict)
+
+
+class Session:
+    """Trains a network and its readout, epoch by epoch.
+
+    Args:
+        fabric: Launched; says where and in which precision to compute.
+        network: `[T, N, C, H, W]` to logits `[T, N, K]`.
+        readout: Logits `[T, N, K]` to `[N, K]`.
+        settings: How long and how fast.
+        steps_per_epoch: Optimizer steps in an epoch.
+    """
+
+    def __init__(
+        self,
+        fabric: Fabric,
+        network: nn.Module,
+        readout: Readout,
+        settings: OptimizationConfig,
+        steps_per_epoch: int,
+    ) -> None:
+        optimizer = torch.optim.AdamW(
+            network.parameters(), lr=settings.lr, weight_decay=settings.weight_decay
+        )
+        self.fabric = fabric
+        self.settings = settings
+        self.network = network
+        self.readout = readout.to(fabric.device)
+        self.model, self.optimizer = fabric.setup(network, optimizer)
+        self.scheduler = LambdaLR(
+            optimizer,
+            warmup_cosine(
+                total=settings.epochs * steps_per_epoch,
+                warmup=round(settings.warmup_epochs * steps_per_epoch),
+            ),
+        )
+        self.loss = nn.CrossEntropyLoss(label_smoothing=settings.label_smoothing)
+        self.epoch = 0
+        self.history: list[dict[str, float]] = []
+        self.layers: dict[str, dict[str, float]] = {}
+        self.selected = Selected()
+
+    def train_epoch(
+        self,
+        training: DataLoader[Batch],
+        validation: DataLoader[Batch],
+        advance: Callable[[int], None],
+    ) -> dict[str, float]:
+        """Train for one epoch, validate, and move the readout's weights.
+
+        The density of surrogate derivatives and the firing rate are those of the
+        epoch's last training batch.
+
+        Args:
+            training: Loads the training part.
+            validation: Loads the validation part.
+            advance: Told how many samples are done, batch by batch.
+
+        Returns:
+            The epoch's row of metrics.
+        """
+        training.sampler.set_epoch(self.epoch)  # type: ignore[attr-defined]
+        learning_rate = self.scheduler.get_last_lr()[0]
+        start = time.perf_counter()
+        sums = self._train(training, advance)
+        seconds = time.perf_counter() - start
+        logits, target = self.predict(validation)
+        accuracy, loss = self.evaluate(logits, target)
+        weight = getattr(self.readout, "weight", None)
+        row: dict[str, float] = {
+            "epoch": self.epoch + 1,
+            "lr": learning_rate,
+            "train_loss": sums["loss"] / sums["samples"],
+            "train_accuracy": sums["correct"] / sums["samples"],
+            "validation_loss": loss,
+            "validation_accuracy": accuracy,
+            "gradient_density": sums["nonzero"] / sums["elements"],
+            "firing_rate": sums["spikes"] / sums["elements"],
+            "seconds": seconds,
+            "samples_per_second": sums["samples"] / seconds,
+        }
+        if weight is not None:
+            row |= {f"readout_weight_{t}": float(w) for t, w in enumerate(weight)}
+        self.history.append(row)
+        if (accuracy, -loss) > (self.selected.accuracy, -self.selected.loss):
+            self.selected = Selected(
+                self.epoch + 1,
+                accuracy,
+                loss,
+                network=_copy(self.network.state_dict()),
+                readout=_copy(self.readout.state_dict()),
+            )
+        self.readout.end_epoch()
+        self.epoch += 1
+        return row
+
+    def _train(
+        self, loader: DataLoader[Batch], advance: Callable[[int], None]
+    ) -> dict[str, float]:
+        self.model.train()
+        self.readout.train()
+        device = self.fabric.device
+        sums = torch.zeros(3, dtype=torch.float64, device=device)
+        density = LayerDensity()
+        for number, batch in enumerate(loader, start=1):
+            frames, target = batch.frames.to(device), batch.target.to(device)
+            if number < len(loader):
+                logits = self.model(frames)
+            else:
+                with gradient_density(self.network) as measured:
+                    logits = self.model(frames)
+                density = measured.total
+                self.layers = {
+                    name: {
+                        "gradient_density": layer.density,
+                        "firing_rate": layer.firing_rate,
+                    }
+                    for name, layer in measured.layers.items()
+                }
+            output = self.readout(logits)
+            loss = self.loss(output, target)
+            if not torch.isfinite(loss):
+                raise FloatingPointError(
+                    f"The training loss became {loss.item()} in epoch "
+                    f"{self.epoch + 1}, "
+                    f"batch {number}: lower `optimization.lr`."
+                )
+            self.fabric.backward(loss)
+            self.optimizer.step()
+            self.optimizer.zero_grad()
+            self.scheduler.step()
+            self.readout.update(logits.detach(), target)
+            functional.reset_net(self.network)
+            sums += torch.stack(
+                [
+                    loss.detach() * len(target),
+                    (output.argmax(1) == target).sum(),
+                    torch.tensor(len(target), device=device),
+                ]
+            )
+            advance(len(target))
+        counted = sums.new_tensor([density.elements, density.nonzero, density.spikes])
+        reduced = self.fabric.all_reduce(torch.cat([sums, counted]), reduce_op="sum")
+        keys = ("loss", "correct", "samples", "elements", "nonzero", "spikes")
+        return dict(zip(keys, reduced.tolist(), strict=True))
+
+    @torch.no_grad()
+    def predict(self, loader: DataLoader[Batch]) -> tuple[Tensor, Tensor]:
+        """Compute the logits of every sample and step, in evaluation mode.
+
+        Args:
+            loader: Loads a part of the split, unshuffled.
+
+        Returns:
+            Logits `[T, n, K]`, float32, and targets `[n]`, on the CPU and in the
+            order of the split, complete in every process.
+        """
+        self.model.eval()
+        found = []
+        for batch in loader:
+            logits = self.model(batch.frames.to(self.fabric.device))
+            functional.reset_net(self.network)
+            found.append((logits.float().cpu(), batch.target, batch.index))
+        logits, target, index = (
+            torch.cat(parts, -1 if parts[0].ndim == 1 else 1)
+            for parts in zip(*found, strict=True)
+        )
+        if self.fabric.world_size > 1:
+            logits = torch.cat(list(self.fabric.all_gather(logits)), 1).cpu()
+            target, index = (
+                self.fabric.all_gather(part).flatten().cpu() for part in (target, index)
+            )
+        # The shares of several processes are padded with repeated samples.
+        order = torch.empty(len(loader.dataset), dtype=torch.int64)  # type: ignore[arg-type]
+        order[index] = torch.arange(len(index))
+        return logits[:, order], target[order]
+
+    @torch.no_grad()
+    def evaluate(self, logits: Tensor, target: Tensor) -> tuple[float, float]:
+        """Judge logits through the readout as it stands.
+
+        Args:
+            logits: `[T, n, K]`.
+            target: `[n]`.
+
+        Returns:
+            Accuracy in [0, 1] and mean cross-entropy.
+        """
+        self.readout.eval()
+        output = self.readout(logits.to(self.fabric.device)).cpu()
+        accuracy = (output.argmax(1) == target).double().mean()
+        return float(accuracy), float(nn.functional.cross_entropy(output, target))
+
+    def use_selected(self) -> None:
+        """Put the validation-selected weights back into network and readout."""
+        self.network.load_state_dict(self.selected.network)
+        self.readout.load_state_dict(self.selected.readout)
+
+    def state(self) -> dict[str, Any]:
+        """Collect all that resuming needs; every process must call it.
+
+        Returns:
+            Tensors, numbers, texts, lists and dicts.
+        """
+        rng = {"cpu": self._of_each_process(torch.get_rng_state())}
+        if self.fabric.device.type == "cuda":
+            cuda = torch.cuda.get_rng_state(self.fabric.device)
+            rng["cuda"] = self._of_each_process(cuda)
+        return {
+            "format": 1,
+            "epoch": self.epoch,
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": self.scheduler.state_dict(),
+            "readout": self.readout.state_dict(),
+            "selected": dict(vars(self.selected)),
+            "history": self.history,
+            "layers": self.layers,
+            "rng": rng,
+            "precision": self.fabric.strategy.precision.state_dict(),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from where `state` was collected.
+
+        Args:
+            state: What `state()` returned, possibly in another process.
+        """
+        self.epoch = state["epoch"]
+        self.network.load_state_dict(state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scheduler.load_state_dict(state["scheduler"])
+        self.readout.load_state_dict(state["readout"])
+        self.selected = Selected(**state["selected"])
+        self.history = state["history"]
+        self.layers = state["layers"]
+        self.fabric.strategy.precision.load_state_dict(state["precision"])
+        rank = self.fabric.global_rank
+        torch.set_rng_state(state["rng"]["cpu"][rank])
+        if "cuda" in state["rng"]:
+            torch.cuda.set_rng_state(state["rng"]["cuda"][rank], self.fabric.device)
+
+    def _of_each_process(self, own: Tensor) -> Tensor:
+        gathered = self.fabric.all_gather(own)
+        return gathered.reshape(self.fabric.world_size, -1).cpu()
+
+
+def warmup_cosine(total: int, warmup: int) -> Callable[[int], float]:
+    """Make the factor on the learning rate: a linear rise, then half a cosine to 0.
+
+    Args:
+        total: Optimizer steps in all.
+        warmup: How many of them rise.
+
+    Returns:
+        Factor in [0, 1] by step, counted from 0.
+    """
+
+    def factor(step: int) -> float:
+        if step < warmup:
+            return (step + 1) / warmup
+        return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
+
+    return factor
+
+
+def _copy(state: dict[str, Any]) -> dict[str, Any]:
+    return {key: value.detach().cpu().clone() for key, value in state.items()}

@@ -1,0 +1,272 @@
+"""A run writes all that is promised, survives being killed, and explains its errors."""
+
+import io
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from benchmarks.__main__ import main
+from benchmarks.runs.config import read
+from benchmarks.runs.folder import RunFolder
+from benchmarks.runs.progress import Reporter
+from benchmarks.tasks.train import train
+from sj_ext.readout import TemporallyWeightedOutput
+
+
+@pytest.fixture
+def trained(small_run):
+    return train(read(small_run()), Reporter.silent())
+
+
+def run_in_child(words, **kwargs):
+    return subprocess.Popen(
+        [sys.executable, "-m", "benchmarks", "train", *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        **kwargs,
+    )
+
+
+def checkpoints_equal(first, second):
+    """Compare all that learning changed, bit for bit."""
+    keys = ("network", "readout", "optimizer", "scheduler", "rng")
+    a, b = (torch.load(folder.path / "checkpoint.pt") for folder in (first, second))
+    flat_a, flat_b = (
+        torch.utils._pytree.tree_leaves([c[k] for k in keys]) for c in (a, b)
+    )
+    return len(flat_a) == len(flat_b) and all(
+        torch.equal(x, y) if isinstance(x, torch.Tensor) else x == y
+        for x, y in zip(flat_a, flat_b, strict=True)
+    )
+
+
+def test_a_run_writes_all_its_files(trained):
+    written = {file.name for file in trained.path.iterdir()}
+    assert {
+        "config.yaml",
+        "metrics.csv",
+        "checkpoint.pt",
+        "predictions.npz",
+        "environment.json",
+        "result.json",
+    } <= written
+    assert any(name.startswith("events.out.tfevents") for name in written)
+    assert trained.path.name.endswith(trained.config.digest())
+    config = yaml.safe_load((trained.path / "config.yaml").read_text())
+    assert config["readout"]["kwargs"] == {"start_epoch": 2}
+
+
+def test_metrics_have_a_row_an_epoch_with_density_and_readout_weights(trained):
+    rows = trained.read_metrics()
+    assert [row["epoch"] for row in rows] == [1, 2, 3, 4]
+    for row in rows:
+        assert 0 < row["gradient_density"] < 0.6
+        assert 0 < row["firing_rate"] < 1
+        assert row["samples_per_second"] > 0
+        weights = [row[f"readout_weight_{t}"] for t in range(4)]
+        assert sum(weights) / 4 == pytest.approx(1, abs=1e-6)
+    moved = [any(row[f"readout_weight_{t}"] != 1 for t in range(4)) for row in rows]
+    assert moved == [False, False, True, True]
+
+
+def test_every_metric_can_be_computed_again_from_the_predictions(trained):
+    found, result = trained.read_predictions(), trained.read_result()
+    n = len(found["target"])
+    assert found["logits_last"].shape == (n, 4, 10)
+    assert len(found["names"]) == n
+    for which in ("last", "selected"):
+        weight = found[f"readout_weight_{which}"]
+        output = np.einsum("t,ntk->nk", weight / 4, found[f"logits_{which}"])
+        accuracy = (output.argmax(1) == found["target"]).mean()
+        assert accuracy == pytest.approx(result["test_accuracy"][which])
+
+
+def test_the_selected_epoch_is_the_best_on_validation(trained):
+    rows, result = trained.read_metrics(), trained.read_result()
+    best = max(row["validation_accuracy"] for row in rows)
+    assert result["validation_accuracy"] == best
+    assert rows[result["selected_epoch"] - 1]["validation_accuracy"] == best
+
+
+def test_the_environment_names_code_versions_data_and_seed(trained, small_data):
+    environment = trained.read_environment()
+    assert environment["host"] == environment["packages"]["spikingjelly"]
+    assert environment["seed"] == 0
+    assert environment["device"] == "cpu"
+    split = json.loads(small_data.split.read_text())
+    assert environment["split"] == split["checksum"]
+    assert len(environment["data"]) == 64
+    assert {"commit", "dirty", "python", "cpu", "threads"} <= environment.keys()
+
+
+def test_the_checkpoint_loads_without_running_code(trained):
+    checkpoint = torch.load(trained.path / "checkpoint.pt", weights_only=True)
+    assert checkpoint["epoch"] == 4
+    head = TemporallyWeightedOutput(T=4, start_epoch=2)
+    head.load_state_dict(checkpoint["readout"])
+    assert head.epoch == 4
+
+
+def test_the_same_configuration_gives_the_same_weights(small_run, tmp_path):
+    runs = [
+        train(read(small_run("output", tmp_path / name)), Reporter.silent())
+        for name in ("a", "b")
+    ]
+    assert checkpoints_equal(*runs)
+
+
+def test_a_complete_run_is_not_run_again(trained, small_run, capsys):
+    before = (trained.path / "checkpoint.pt").stat().st_mtime_ns
+    train(read(small_run()), Reporter())
+    assert "already complete" in capsys.readouterr().out
+    assert (trained.path / "checkpoint.pt").stat().st_mtime_ns == before
+
+
+def test_a_killed_run_resumes_to_the_same_weights_bit_for_bit(
+    trained, small_run, tmp_path
+):
+    words = small_run("output", tmp_path / "killed")
+    folder = RunFolder(read(words))
+    kills = 0
+    for epochs_done in (1, 2, 3):
+        child = run_in_child(words)
+        while child.poll() is None:
+            metrics = folder.path / "metrics.csv"
+            if metrics.exists() and len(folder.read_metrics()) >= epochs_done:
+                child.send_signal(signal.SIGKILL)
+                kills += 1
+                break
+            time.sleep(0.005)
+        child.communicate()
+    assert kills
+    assert not folder.is_complete
+    child = run_in_child(words)
+    printed, _ = child.communicate()
+    assert child.returncode == 0, printed
+    assert "resumed after epoch" in printed
+    assert checkpoints_equal(trained, folder)
+    timeless = [
+        [{k: v for k, v in row.items() if "second" not in k} for row in rows]
+        for rows in (trained.read_metrics(), folder.read_metrics())
+    ]
+    assert timeless[0] == timeless[1]
+    for name, array in trained.read_predictions().items():
+        assert np.array_equal(array, folder.read_predictions()[name])
+
+
+def test_two_processes_train_one_network(small_run):
+    words = small_run("device.devices", 2, "optimization.batch_size", 4)
+    child = run_in_child(words, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    printed, _ = child.communicate(timeout=300)
+    assert child.returncode == 0, printed
+    folder = RunFolder(read(words))
+    result, found = folder.read_result(), folder.read_predictions()
+    assert folder.read_environment()["processes"] == 2
+    assert len(set(found["names"])) == len(found["target"])
+    accuracy = (
+        np.einsum(
+            "t,ntk->nk", found["readout_weight_last"] / 4, found["logits_last"]
+        ).argmax(1)
+        == found["target"]
+    ).mean()
+    assert accuracy == pytest.approx(result["test_accuracy"]["last"])
+    assert printed.count("epoch 4/4") == 1, "only the first process prints"
+
+
+def test_mixed_precision_trains(small_run):
+    folder = train(
+        read(small_run("device.precision", "bf16-mixed", "optimization.epochs", 1)),
+        Reporter.silent(),
+    )
+    assert folder.is_complete
+    weights = torch.load(folder.path / "checkpoint.pt")["network"].values()
+    assert all(w.dtype in (torch.float32, torch.int64) for w in weights)
+
+
+def explained(capsys, words, task="train"):
+    """Run a command that must fail; return what it says."""
+    assert main([task, *words]) == 2
+    message = capsys.readouterr().err
+    assert message.startswith("error: ")
+    assert "Traceback" not in message
+    return message
+
+
+def test_a_damaged_checkpoint_is_named(small_run, capsys):
+    words = small_run("optimization.epochs", 1)
+    folder = train(read(words), Reporter.silent())
+    (folder.path / "result.json").unlink()
+    checkpoint = folder.path / "checkpoint.pt"
+    whole = checkpoint.read_bytes()
+    checkpoint.write_bytes(whole[: len(whole) // 2])
+    assert f"The checkpoint {checkpoint} is damaged" in explained(capsys, words)
+    with zipfile.ZipFile(io.BytesIO(whole)) as archive:
+        largest = max(archive.infolist(), key=lambda info: info.file_size)
+    inside = largest.header_offset + 128 + largest.file_size // 2
+    for position in (inside, len(whole) - 10):
+        flipped = bytes([whole[position] ^ 0xFF])
+        checkpoint.write_bytes(whole[:position] + flipped + whole[position + 1 :])
+        message = explained(capsys, words)
+        assert f"The checkpoint {checkpoint} is damaged: " in message
+    assert "Delete it to start the run afresh" in message
+
+
+def test_a_run_begun_on_other_data_is_not_resumed(small_run, capsys):
+    words = small_run("optimization.epochs", 1)
+    folder = train(read(words), Reporter.silent())
+    (folder.path / "result.json").unlink()
+    checkpoint = folder.load_checkpoint()
+    folder.save_checkpoint({**checkpoint, "data": "0" * 64})
+    assert "was begun on another data" in explained(capsys, words)
+
+
+def test_a_second_process_is_kept_out_of_the_folder(small_run, capsys):
+    words = small_run()
+    with RunFolder(read(words)).locked():
+        message = explained(capsys, words)
+    assert "Another process is training in" in message
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("data.root", "nowhere"), "python -m benchmarks data prepare event_digits"),
+        (("data.time_steps", 7), "`time_steps`=7 are missing"),
+        (("data.name", "digits"), "Expected `name` to be one of event_digits"),
+        (("data.split", "nowhere"), "No split nowhere"),
+        (("model.name", "vggg"), "Did you mean 'vgg'"),
+        (("model.kwargs.channels", "[4, A, A, A, A, A, A]"), "at least one pixel"),
+        (("model.kwargs.channels", "[4, B]"), "Expected `channels` to hold positive"),
+        (("model.kwargs.depth", 3), "`model.kwargs` of vgg: .*'depth'"),
+        (("neuron.name", "LIF"), "Did you mean 'LIFNode'"),
+        (("neuron.kwargs.leak", 3), "`neuron.kwargs` of LIFNode: .*'leak'"),
+        (("surrogate.base", "Triangle"), "Available: ATan"),
+        (("surrogate.mask.p", 2.0), r"Expected `p` in \[0, 1\), got 2.0"),
+        (("readout.kwargs.start", 3), "`readout.kwargs` of temporally_weighted"),
+        (("optimization.lrr", 3), "Did you mean `optimization.lr`"),
+    ],
+)
+def test_a_mistake_is_explained_without_a_traceback(small_run, capsys, change, message):
+    assert re.search(message, explained(capsys, small_run(*change)))
+
+
+def test_an_unknown_task_is_answered_with_those_that_exist(capsys):
+    message = explained(capsys, [], task="trian")
+    assert "Did you mean 'train'" in message
+    assert "quickstart" in message
+
+
+def test_the_usage_lists_the_tasks(capsys):
+    assert main(["--help"]) == 0
+    assert "quickstart" in capsys.readouterr().out
