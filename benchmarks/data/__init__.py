@@ -1,0 +1,83 @@
+"""Event data sets by name: prepared once into a folder, loaded as uint8 frames.
+
+`prepare("event_digits", root)` writes the data, `load("event_digits", root)` reads
+it. The train/validation/test lists are in `benchmarks.data.splits`.
+"""
+
+import importlib
+import os
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from benchmarks.data.frames import DamagedDataError, EventFrames, Progress
+
+__all__ = [
+    "DamagedDataError",
+    "EventFrames",
+    "Progress",
+    "available",
+    "load",
+    "prepare",
+]
+
+# Modules with `prepare(root, *, time_steps, progress, ...)` and
+# `load(root, time_steps)`; imported on first use, as their libraries are heavy.
+_DATA_SETS = {"event_digits": "benchmarks.data.event_digits"}
+
+
+def available() -> tuple[str, ...]:
+    """List the names of the data sets.
+
+    Returns:
+        Names in alphabetical order.
+    """
+    return tuple(sorted(_DATA_SETS))
+
+
+def prepare(
+    name: str,
+    root: str | os.PathLike[str],
+    *,
+    time_steps: int = 10,
+    progress: Progress | None = None,
+    **options: Any,
+) -> Path:
+    """Write a data set into a folder; do nothing where it is complete already.
+
+    Args:
+        name: One of `available()`.
+        root: Folder of this data set alone.
+        time_steps: Frames a recording.
+        progress: Called with the stage, how much is done, and of how much.
+        **options: Further options of the data set: `seed`, `per_class`.
+
+    Returns:
+        The file with the frames.
+    """
+    prepare_data: Any = _module(name).prepare
+    path: Path = prepare_data(root, time_steps=time_steps, progress=progress, **options)
+    return path
+
+
+def load(name: str, root: str | os.PathLike[str], time_steps: int = 10) -> EventFrames:
+    """Read a prepared data set.
+
+    Args:
+        name: One of `available()`.
+        root: Folder given to `prepare`.
+        time_steps: Frames a recording.
+
+    Returns:
+        All recordings of the set.
+    """
+    data: EventFrames = _module(name).load(root, time_steps)
+    return data
+
+
+def _module(name: str) -> ModuleType:
+    if name not in _DATA_SETS:
+        raise ValueError(
+            f"Expected `name` to be one of {', '.join(available())}, got {name!r}."
+        )
+    return importlib.import_module(_DATA_SETS[name])

@@ -1,0 +1,443 @@
+"""The event digits: simulated events from real digits.
+
+The 1,797 handwritten digits that come with scikit-learn are moved in front of a
+simulated DVS pixel array, written in the on-disk format of N-Caltech101, and read
+through SpikingJelly's own loader.
+"""
+
+import contextlib
+import errno
+import hashlib
+import json
+import logging
+import os
+import shlex
+import shutil
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.data.atis import Events, encode_events
+from benchmarks.data.frames import (
+    DamagedDataError,
+    EventFrames,
+    Progress,
+    read_frames,
+    write_frames,
+)
+from benchmarks.data.pixel_array import Field, PixelArray
+from benchmarks.data.saccades import Saccades
+from benchmarks.data.splits import Split, make_split
+from benchmarks.runs.atomic import write_text
+
+__all__ = [
+    "DESCRIPTION",
+    "EVENTS_SHA256",
+    "FIELD",
+    "checksum",
+    "load",
+    "new_split",
+    "prepare",
+    "simulate",
+]
+
+DESCRIPTION = "Simulated events from real digits (scikit-learn's handwritten digits)"
+
+FIELD = Field(top=74, left=104, height=32, width=32)
+"""Middle of the 180 x 240 sensor of N-Caltech101; every event lies in it."""
+
+EVENTS_SHA256 = "d0cf3f0b79f16474a91d2ffa52870916d30cdb2e7d42971d2406862711ab8d73"
+"""`checksum` of all the event files for seed 0."""
+
+_NAME = "event_digits"
+_FORMAT = 1
+_SEED = 0
+_TIME_STEPS = 10
+# Enough scenes at once to keep numpy busy, few enough to stay in the cache.
+_BATCH = 64
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Settings:
+    """What the event files depend on."""
+
+    seed: int
+    per_class: int | None
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "name": _NAME,
+            "format": _FORMAT,
+            "seed": self.seed,
+            "per_class": self.per_class,
+        }
+
+    def known_checksum(self) -> str | None:
+        default = self.seed == _SEED and self.per_class is None
+        return EVENTS_SHA256 if default else None
+
+
+def simulate(
+    seed: int = _SEED, per_class: int | None = None
+) -> Iterator[tuple[str, Events]]:
+    """Simulate the recordings, in the order of the scikit-learn set.
+
+    Recordings of a reduced set are the same as in the whole one.
+
+    Args:
+        seed: Governs the mismatch of the pixels and the noise, 0 to 2**32 - 1.
+        per_class: Only so many of each digit, the first ones; `None` for all.
+
+    Yields:
+        The file's name, such as `3/image_0042.bin`, and its events.
+    """
+    digits, names = _digits(per_class)
+    pixels, saccades = PixelArray(seed, FIELD), Saccades()
+    numbers = list(digits)
+    for start in range(0, len(numbers), _BATCH):
+        batch = numbers[start : start + _BATCH]
+        images = np.stack([digits[number] for number in batch])
+        events = saccades.record(images, pixels, batch)
+        yield from zip([names[number] for number in batch], events, strict=True)
+
+
+def checksum(files: Mapping[str, bytes]) -> str:
+    """Compute one SHA-256 over files.
+
+    It is that of the lines that `sha256sum` prints for the files in order of their
+    names, so that it can be checked by hand.
+
+    Args:
+        files: Content of each file by its name.
+
+    Returns:
+        64 hexadecimal digits.
+    """
+    return _checksum({n: hashlib.sha256(b).hexdigest() for n, b in files.items()})
+
+
+def prepare(
+    root: str | os.PathLike[str],
+    *,
+    seed: int = _SEED,
+    time_steps: int = _TIME_STEPS,
+    per_class: int | None = None,
+    progress: Progress | None = None,
+) -> Path:
+    """Write event files and frames into a folder.
+
+    A complete folder is checked and left as it is; what is missing or damaged is
+    written again. Killed at any point, it leaves nothing that passes for complete,
+    and the next call ends the work. Where the system can lock files, a second
+    process waits for the first.
+
+    Args:
+        root: Folder of these data alone; new, empty or prepared before.
+        seed: Governs the mismatch of the pixels and the noise, 0 to 2**32 - 1.
+        time_steps: Frames a recording. Frames of several counts can stand in one
+            folder.
+        per_class: Only so many of each digit, the first ones; `None` for all 1,797.
+        progress: Called with the stage, how much is done, and of how much.
+
+    Returns:
+        The file with the frames.
+
+    Raises:
+        ValueError: An argument is out of range, or `root` was prepared with another
+            seed or another number of digits.
+        FileExistsError: `root` holds files that are not of these data.
+        RuntimeError: The simulated events are not those that every machine makes.
+    """
+    if time_steps < 1:
+        raise ValueError(f"Expected `time_steps` of at least 1, got {time_steps}.")
+    if per_class is not None and per_class < 1:
+        raise ValueError(f"Expected `per_class` of at least 1, got {per_class}.")
+    if not 0 <= seed < 2**32:
+        raise ValueError(f"Expected `seed` in 0..2**32 - 1, got {seed}.")
+    root, settings = Path(root), _Settings(seed, per_class)
+    progress = progress or _no_progress
+    root.mkdir(parents=True, exist_ok=True)
+    _refuse_other_data(root)
+    with _lock(root, progress):
+        recorded = _claim(root, settings)
+        events_checksum = _prepare_events(root, settings, recorded, progress)
+        path = _frames_file(root, time_steps)
+        header = settings.as_dict() | {
+            "time_steps": time_steps,
+            "events_sha256": events_checksum,
+        }
+        if not _is_complete(path, header):
+            # The host's loaders take seconds to import.
+            from benchmarks.data.host_loader import build_frames
+
+            frames = build_frames(root, time_steps, FIELD, progress)
+            write_frames(path, frames, header | {"description": DESCRIPTION})
+    return path
+
+
+def load(root: str | os.PathLike[str], time_steps: int = _TIME_STEPS) -> EventFrames:
+    """Read prepared frames.
+
+    Args:
+        root: Folder given to `prepare`.
+        time_steps: Frames a recording, as given to `prepare`.
+
+    Returns:
+        Frames `[n, T, 2, 32, 32]` of all recordings, ordered by name.
+
+    Raises:
+        FileNotFoundError: Nothing was prepared there, or not for these time steps.
+        DamagedDataError: The file is damaged, or of another version of the project.
+    """
+    root = Path(root)
+    path = _frames_file(root, time_steps)
+    if not path.is_file():
+        found = sorted(root.glob(f"{_NAME}_T*.npz"))
+        other = f" (found {', '.join(file.name for file in found)})" if found else ""
+        raise FileNotFoundError(
+            f"The event digits for `time_steps`={time_steps} are missing: no "
+            f"{path.name} in {root.absolute()}{other}. Prepare them with: "
+            f"{_command(root, time_steps)}"
+        )
+    try:
+        data, header = read_frames(path)
+    except DamagedDataError as error:
+        raise DamagedDataError(
+            f"{error} Write it again with: {_command(root, time_steps)}"
+        ) from error
+    if reason := _mismatch(header, time_steps):
+        raise DamagedDataError(
+            f"{path} does not fit this version of the project: {reason} Remove the "
+            f"folder and prepare it again with: {_command(root, time_steps)}"
+        )
+    return data
+
+
+def new_split(seed: int = _SEED) -> Split:
+    """Draw the train/validation/test lists of the event digits.
+
+    Equal images, if there were any, would come on the same side.
+
+    Args:
+        seed: Governs the draw.
+
+    Returns:
+        60, 15 and 25 % of each class.
+    """
+    digits, names = _digits(None)
+    identities = {
+        names[number]: hashlib.sha256(image.tobytes()).hexdigest()
+        for number, image in digits.items()
+    }
+    return make_split(_NAME, identities, seed=seed, description=DESCRIPTION)
+
+
+def _digits(
+    per_class: int | None,
+) -> tuple[dict[int, NDArray[np.uint8]], dict[int, str]]:
+    """Return images `[8, 8]` in 0..16 and file names, by number in the whole set."""
+    # scikit-learn is slow to import, and needless once the data are prepared.
+    from sklearn.datasets import load_digits
+
+    source = load_digits()
+    images, names = {}, {}
+    seen: Counter[int] = Counter()
+    pairs = zip(source.images, source.target.tolist(), strict=True)
+    for number, (image, label) in enumerate(pairs):
+        seen[label] += 1
+        if per_class is None or seen[label] <= per_class:
+            images[number] = image.astype(np.uint8)
+            names[number] = f"{label}/image_{seen[label]:04d}.bin"
+    return images, names
+
+
+def _prepare_events(
+    root: Path, settings: _Settings, recorded: str | None, progress: Progress
+) -> str:
+    """Return the checksum of the event files, having made sure that they are whole.
+
+    Raises:
+        RuntimeError: The simulation gives other events than it should.
+    """
+    folder = root / "extract"
+    known = settings.known_checksum()
+    names = _digits(settings.per_class)[1].values()
+    if folder.exists():
+        if (found := _checksum(_digests(folder, names))) == (known or recorded):
+            return found
+        _log.warning("Event files in %s are incomplete or altered: renewed.", folder)
+    partial = root / ".extract.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    digests = {}
+    progress("simulate events", 0, len(names))
+    recordings = simulate(settings.seed, settings.per_class)
+    for done, (name, events) in enumerate(recordings, start=1):
+        data = encode_events(events)
+        digests[name] = hashlib.sha256(data).hexdigest()
+        path = partial / "Caltech101" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+        progress("simulate events", done, len(names))
+    got = _checksum(digests)
+    if known not in (None, got):
+        raise RuntimeError(
+            f"Expected the simulated events to have the checksum {known}, got {got}: "
+            "scikit-learn's digits or numpy's arithmetic differ from what this "
+            "version was made with."
+        )
+    shutil.rmtree(folder, ignore_errors=True)
+    partial.rename(folder)
+    _record(root, settings, {"events_sha256": got})
+    return got
+
+
+def _digests(folder: Path, names: Iterable[str]) -> dict[str, str]:
+    """Return the SHA-256 of each file in the folder.
+
+    Raises:
+        FileExistsError: A file is none of `names`.
+    """
+    home = folder / "Caltech101"
+    found = {
+        path.relative_to(home).as_posix(): path
+        for path in home.rglob("*")
+        if path.is_file()
+    }
+    if strangers := sorted(found.keys() - set(names)):
+        raise FileExistsError(
+            f"Expected only files of the event digits in {home}, got {strangers[0]} "
+            f"({len(strangers)} such)."
+        )
+    return {
+        name: hashlib.sha256(path.read_bytes()).hexdigest()
+        for name, path in found.items()
+    }
+
+
+def _checksum(digests: Mapping[str, str]) -> str:
+    lines = (f"{digest}  {name}\n" for name, digest in sorted(digests.items()))
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def _refuse_other_data(root: Path) -> None:
+    names = [path.name for path in root.iterdir()]
+    strangers = [name for name in names if not name.startswith(f".{_NAME}")]
+    # Asked after the listing: a process that began at the same time makes it first.
+    if strangers and not _manifest_file(root).exists():
+        raise FileExistsError(
+            "Expected `root` to be a new or empty folder or one that holds the event "
+            f"digits, got {root.absolute()} with {min(strangers)} in it."
+        )
+
+
+def _claim(root: Path, settings: _Settings) -> str | None:
+    """Return the checksum recorded in the folder; mark a new one as of these data.
+
+    Raises:
+        ValueError: It holds event digits of other settings.
+        DamagedDataError: Its record of them cannot be read.
+    """
+    for leftover in root.glob(f".{_NAME}*.partial"):
+        leftover.unlink()
+    manifest = _manifest_file(root)
+    if not manifest.exists():
+        _record(root, settings, {})
+        return None
+    try:
+        found = dict(json.loads(manifest.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise DamagedDataError(
+            f"{manifest} is damaged ({error}): remove {root} and prepare it again."
+        ) from error
+    for key, expected in settings.as_dict().items():
+        if found.get(key) != expected:
+            raise ValueError(
+                f"Expected `root` prepared with {key} {expected}, got "
+                f"{root.absolute()} with {found.get(key)}: choose another folder."
+            )
+    recorded: str | None = found.get("events_sha256")
+    return recorded
+
+
+def _record(root: Path, settings: _Settings, results: Mapping[str, str]) -> None:
+    content = settings.as_dict() | {"description": DESCRIPTION} | dict(results)
+    write_text(_manifest_file(root), json.dumps(content))
+
+
+def _is_complete(path: Path, header: Mapping[str, Any]) -> bool:
+    if not path.exists():
+        return False
+    try:
+        found = read_frames(path)[1]
+    except DamagedDataError as error:
+        _log.warning("%s Built again.", error)
+        return False
+    if any(found.get(key) != value for key, value in header.items()):
+        _log.warning("%s is of other events: built again.", path)
+        return False
+    return True
+
+
+def _mismatch(header: Mapping[str, Any], time_steps: int) -> str | None:
+    settings = _Settings(header.get("seed", -1), header.get("per_class"))
+    expected = settings.as_dict() | {"time_steps": time_steps}
+    if known := settings.known_checksum():
+        expected["events_sha256"] = known
+    for key, value in expected.items():
+        if header.get(key) != value:
+            return f"expected {key} {value}, got {header.get(key)}."
+    return None
+
+
+@contextlib.contextmanager
+def _lock(root: Path, progress: Progress) -> Iterator[None]:
+    """Keep other processes out of the folder until the end, or the death, of this.
+
+    Raises:
+        OSError: The lock file cannot be locked, on a file system that has locks.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        yield
+        return
+    with _lock_file(root).open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            progress("wait for another process", 0, 1)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError as error:
+            # Some network file systems have no locks.
+            if error.errno not in (errno.ENOLCK, errno.ENOTSUP):
+                raise
+        yield
+
+
+def _lock_file(root: Path) -> Path:
+    return root / f".{_NAME}.lock"
+
+
+def _manifest_file(root: Path) -> Path:
+    return root / f"{_NAME}.json"
+
+
+def _frames_file(root: Path, time_steps: int) -> Path:
+    return root / f"{_NAME}_T{time_steps}.npz"
+
+
+def _command(root: Path, time_steps: int) -> str:
+    command = (
+        f"python -m benchmarks data prepare {_NAME} --root {shlex.quote(str(root))}"
+    )
+    return command + (f" --time-steps {time_steps}" * (time_steps != _TIME_STEPS))
+
+
+def _no_progress(stage: str, done: int, total: int) -> None:
+    """Show nothing."""

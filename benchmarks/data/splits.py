@@ -1,0 +1,255 @@
+"""Train/validation/test lists, kept as files under `benchmarks/splits`.
+
+`python -m benchmarks.data.splits` draws them anew; the result is the same each time.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.data.frames import DamagedDataError
+from benchmarks.runs.atomic import write_text
+
+__all__ = ["SPLITS", "Split", "make_split", "read_split", "split_file", "write_split"]
+
+SPLITS = Path(__file__).resolve().parent.parent / "splits"
+"""Folder of the lists."""
+
+_PARTS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class Split:
+    """Which recordings are for training, validation and test.
+
+    Attributes:
+        name: Of the data set.
+        description: What the data are.
+        seed: Of the draw.
+        classes: Names of the classes.
+        train: Files, `class/file`.
+        validation: Files, `class/file`.
+        test: Files, `class/file`.
+    """
+
+    name: str
+    description: str
+    seed: int
+    classes: tuple[str, ...]
+    train: tuple[str, ...]
+    validation: tuple[str, ...]
+    test: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        """Check the lists.
+
+        Raises:
+            ValueError: A file stands in the lists twice, or is of an unknown class.
+        """
+        names = Counter(name for part in _PARTS for name in getattr(self, part))
+        twice = [name for name, count in names.items() if count > 1]
+        if twice:
+            raise ValueError(
+                f"Expected each file in one of {', '.join(_PARTS)} and once, got "
+                f"{twice[0]} twice ({len(twice)} such)."
+            )
+        unknown = [n for n in names if n.partition("/")[0] not in self.classes]
+        if unknown:
+            raise ValueError(
+                f"Expected files of the classes {', '.join(self.classes)}, got "
+                f"{unknown[0]}."
+            )
+
+    @property
+    def checksum(self) -> str:
+        """SHA-256 of the content."""
+        text = json.dumps(
+            dataclasses.asdict(self), sort_keys=True, separators=(",", ":")
+        )
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def indices(self, names: Sequence[str]) -> dict[str, torch.Tensor]:
+        """Find the lists' files among the recordings of a data set.
+
+        Args:
+            names: `EventFrames.names`.
+
+        Returns:
+            Positions in `names` for `train`, `validation` and `test`, each int64, in
+            the order of the lists.
+
+        Raises:
+            ValueError: A file of the lists is not in `names`, or one of `names` is in
+                no list.
+        """
+        place = {name: index for index, name in enumerate(names)}
+        listed = {name for part in _PARTS for name in getattr(self, part)}
+        if missing := sorted(listed - place.keys()):
+            raise ValueError(
+                f"Expected `names` to hold all files of the split {self.name}, "
+                f"{len(missing)} are missing, such as {missing[0]}."
+            )
+        if unlisted := sorted(place.keys() - listed):
+            raise ValueError(
+                f"Expected `names` to hold only files of the split {self.name}, "
+                f"{len(unlisted)} stand in no list, such as {unlisted[0]}."
+            )
+        return {
+            part: torch.tensor(
+                [place[name] for name in getattr(self, part)], dtype=torch.int64
+            )
+            for part in _PARTS
+        }
+
+    def restricted(self, names: Sequence[str]) -> "Split":
+        """Keep only the given files, as for a reduced data set.
+
+        Args:
+            names: Files to keep.
+
+        Returns:
+            The lists without the others; its checksum differs.
+        """
+        kept = set(names)
+        parts = {
+            part: tuple(name for name in getattr(self, part) if name in kept)
+            for part in _PARTS
+        }
+        return dataclasses.replace(self, **parts)
+
+
+def make_split(
+    name: str,
+    identities: Mapping[str, str],
+    *,
+    seed: int = 0,
+    shares: tuple[int, int, int] = (60, 15, 25),
+    description: str = "",
+) -> Split:
+    """Draw lists, the same on every machine: by hashes, not by a random generator.
+
+    Args:
+        name: Of the data set.
+        identities: For each file `class/file`, what it is a recording of. Files of
+            one identity come into one list, so that no part is seen in another.
+        seed: Governs the draw.
+        shares: Parts of each class for training, validation and test in percent.
+        description: What the data are.
+
+    Returns:
+        The lists, each in order of name.
+
+    Raises:
+        ValueError: The shares do not add up to 100.
+    """
+    if sum(shares) != 100 or min(shares) < 0:
+        raise ValueError(f"Expected `shares` that add up to 100, got {shares}.")
+    groups: dict[str, list[str]] = defaultdict(list)
+    for file in sorted(identities):
+        groups[identities[file]].append(file)
+    # A group counts for the class of its first file.
+    classes: dict[str, list[list[str]]] = defaultdict(list)
+    for group in groups.values():
+        classes[group[0].partition("/")[0]].append(group)
+
+    def draw(group: list[str]) -> str:
+        return hashlib.sha256(f"{seed}:{group[0]}".encode()).hexdigest()
+
+    parts: dict[str, list[str]] = {part: [] for part in _PARTS}
+    for members in classes.values():
+        total = sum(map(len, members))
+        ends = {
+            "test": (total * shares[2] + 50) // 100,
+            "validation": (total * (shares[1] + shares[2]) + 50) // 100,
+            "train": total,
+        }
+        count = 0
+        for group in sorted(members, key=draw):
+            part = next(part for part, end in ends.items() if count < end)
+            parts[part] += group
+            count += len(group)
+    return Split(
+        name=name,
+        description=description,
+        seed=seed,
+        classes=tuple(sorted({file.partition("/")[0] for file in identities})),
+        **{part: tuple(sorted(files)) for part, files in parts.items()},
+    )
+
+
+def split_file(name: str) -> Path:
+    """Give the path of a data set's lists.
+
+    Args:
+        name: Of the data set.
+
+    Returns:
+        A path under `benchmarks/splits`, whether or not it exists.
+    """
+    return SPLITS / f"{name}.json"
+
+
+def write_split(split: Split, path: str | os.PathLike[str]) -> None:
+    """Write lists to a JSON file, replacing a former one only when complete.
+
+    Args:
+        split: The lists.
+        path: The file.
+    """
+    content = dataclasses.asdict(split) | {"checksum": split.checksum}
+    write_text(path, json.dumps(content, indent=1) + "\n")
+
+
+def read_split(name: str | os.PathLike[str]) -> Split:
+    """Read lists.
+
+    Args:
+        name: Of a data set with lists under `benchmarks/splits`, or the path of a
+            JSON file.
+
+    Returns:
+        The lists.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        DamagedDataError: The file was cut or altered.
+    """
+    path = Path(name) if Path(name).suffix == ".json" else split_file(str(name))
+    if not path.is_file():
+        known = ", ".join(sorted(file.stem for file in SPLITS.glob("*.json")))
+        raise FileNotFoundError(f"No split {name}: {path} is missing. Known: {known}.")
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        expected = content.pop("checksum")
+        lists = {
+            key: tuple(value) if isinstance(value, list) else value
+            for key, value in content.items()
+        }
+        split = Split(**lists)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise DamagedDataError(f"{path} is damaged: {error}") from error
+    if split.checksum != expected:
+        raise DamagedDataError(
+            f"{path} was altered: expected checksum {expected}, got {split.checksum}."
+        )
+    return split
+
+
+def _write_all() -> None:
+    from benchmarks.data import event_digits
+
+    split = event_digits.new_split()
+    write_split(split, split_file(split.name))
+    print(f"{split_file(split.name)}: checksum {split.checksum}")
+
+
+if __name__ == "__main__":
+    _write_all()
