@@ -254,7 +254,7 @@ def _with_nearest_key(message: str, parser: ArgumentParser) -> str:
     if found is None:
         return " ".join(message.split())
     unknown = found["file"] or found["line"] or f"{found['group']}.{found['member']}"
-    known = [key for key in parser.get_defaults() if key != "config"]
+    known = [key for key, _ in parser.get_defaults().items() if key != "config"]
     near = difflib.get_close_matches(unknown, known, n=1, cutoff=0.4)
     hint = f" Did you mean `{near[0]}`?" if near else ""
     return f"Unknown key `{unknown}`.{hint} Known keys: {', '.join(known)}."
