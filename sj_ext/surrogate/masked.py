@@ -4,6 +4,8 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
+import torch
+from spikingjelly.activation_based import base as host_base
 from spikingjelly.activation_based.surrogate import SurrogateFunctionBase
 from torch import Tensor
 
@@ -19,7 +21,7 @@ class MaskedSurrogate(SurrogateFunctionBase):
     Goes wherever the host takes a `surrogate_function`: any neuron, either step mode.
 
         forward   s = base(x)                           (unchanged)
-        backward  ds/dx = base'(x) * m(x) * scale       (while training)
+        backward  ds/dx = base'(x) * m(x) * scale       (while it `acts`)
 
     The mask acts on the derivative of the spike alone, so both the path to the next
     layer and that through a reset that is not detached are masked by the same m, and
@@ -52,26 +54,80 @@ class MaskedSurrogate(SurrogateFunctionBase):
         built = _build_base(base, base_kwargs)
         super().__init__(spiking=built.spiking)
         self.base = built
-        self.mask = _build_mask(mask)
+        self._mask = _build_mask(mask)
+        if self._mask.shared_over_time:
+            self._kept = _KeptMultiplier()
         self.mask_active = True
         self._given_kwargs = dict(base_kwargs or {})
         if spiking is not None:
             self.set_spiking_mode(spiking)
 
+    @property
+    def mask(self) -> MaskRule:
+        """The rule.
+
+        Another one can be set, but none that shares a multiplier over time in place
+        of one that does not: the host looks for what it must reset only once.
+        """
+        return self._mask
+
+    @mask.setter
+    def mask(self, rule: MaskRule) -> None:
+        if not isinstance(rule, MaskRule):
+            raise TypeError(f"Expected `mask` to be a mask rule, got {rule!r}.")
+        if rule.shared_over_time and "_kept" not in self._modules:
+            raise ValueError(
+                f"Expected a rule that draws anew at each step, got {rule!r}: make a "
+                "new MaskedSurrogate for it."
+            )
+        self._mask = rule
+
+    @property
+    def acts(self) -> bool:
+        """Whether the rule acts now: in training, not inside `dense`, and spiking."""
+        return self.training and self.mask_active and self.spiking
+
     def forward(self, x: Tensor) -> Tensor:
         """Spike where `x` is not negative.
 
         Args:
-            x: Potential minus threshold, of any shape.
+            x: Potential minus threshold of one step, `[N, ...]`.
 
         Returns:
             The base's output, of the shape of `x`.
         """
-        if self.training and self.mask_active and self.spiking:
+        if self.acts:
             # Drawn also where no gradient is recorded: the first pass of activation
             # checkpointing must consume the random numbers that the second will.
-            x = mask_gradient(x, self.mask.keep(x), self.mask.scale)
+            x = mask_gradient(x, self.multiplier(x), self._mask.scale)
         return self.base(x)
+
+    def multiplier(self, x: Tensor, sequence: bool = False) -> Tensor:
+        """Ask the rule for a multiplier, whether or not it acts now.
+
+        A rule that shares it over time is asked once a sequence: step by step, what
+        it said is kept until `functional.reset_net`, `new_sequence` or a step of
+        another shape or device; with `sequence` nothing is kept.
+
+        Args:
+            x: Potential minus threshold: one step `[N, ...]`, or a whole sequence
+                `[T, N, ...]`.
+            sequence: Whether `x` is a whole sequence.
+
+        Returns:
+            A bool or floating-point tensor that broadcasts to the shape of `x`.
+        """
+        if self._mask.shared_over_time and not sequence:
+            return self._kept.of(x, self._mask)
+        return self._mask.multiplier(x, sequence)
+
+    def new_sequence(self) -> None:
+        """Forget what is kept from step to step; a rule that keeps nothing ignores it.
+
+        For whoever runs a sequence step by step without a `reset_net` before it.
+        """
+        if self._mask.shared_over_time:
+            self._kept.reset()
 
     def set_spiking_mode(self, spiking: bool) -> None:
         """Choose between spikes and the base's smooth primitive, for base and self."""
@@ -114,7 +170,7 @@ class MaskedSurrogate(SurrogateFunctionBase):
         return {
             "base": name,
             "base_kwargs": self._base_kwargs(),
-            "mask": self.mask.config(),
+            "mask": self._mask.config(),
             "spiking": self.spiking,
         }
 
@@ -132,7 +188,34 @@ class MaskedSurrogate(SurrogateFunctionBase):
 
     def extra_repr(self) -> str:
         """Show the rule; the base shows itself as a submodule."""
-        return f"mask={self.mask!r}"
+        return f"mask={self._mask!r}"
+
+
+class _KeptMultiplier(host_base.MemoryModule):
+    """One multiplier for all steps of a sequence.
+
+    A memory of the host, so that it lives exactly as long as the neuron's potential:
+    reset, detached, moved, copied and checkpointed with it, in no state dict.
+    """
+
+    multiplier: Tensor | None
+    shape: torch.Size | None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_memory("multiplier", None)
+        self.register_memory("shape", None)
+
+    def of(self, x: Tensor, rule: MaskRule) -> Tensor:
+        if (
+            self.multiplier is None
+            or self.shape != x.shape
+            or self.multiplier.device != x.device
+        ):
+            self.shape = x.shape
+            self.shape = x.shape
+            self.multiplier = rule.multiplier(x)
+        return self.multiplier
 
 
 def _build_base(

@@ -12,7 +12,15 @@ from torch.utils.checkpoint import checkpoint
 
 import sj_ext
 from sj_ext.registry import UnknownNameError
-from sj_ext.surrogate import BernoulliMask, MaskedSurrogate, MaskRule
+from sj_ext.surrogate import (
+    BernoulliMask,
+    ConstantMask,
+    MaskedSurrogate,
+    MaskRule,
+    NoiseMask,
+    TopKMask,
+    WindowMask,
+)
 
 BASES = [
     "ATan",
@@ -41,13 +49,24 @@ class FixedMask(MaskRule):
     def scale(self):
         return self._scale
 
-    def keep(self, x):
+    def multiplier(self, x, sequence=False):
         keep = self._keep[self._step % len(self._keep)]
         self._step += 1
         return keep
 
     def config(self):
         return {"name": "fixed"}
+
+
+RULES = [
+    BernoulliMask(0.3),
+    BernoulliMask(0.3, rescale=True, shared=("batch", "time")),
+    WindowMask(0.7),
+    TopKMask(0.4),
+    ConstantMask(0.25),
+    NoiseMask(0.3),
+    NoiseMask(mean=2.0, variance=0.5),
+]
 
 
 def derivative(function, x):
@@ -227,7 +246,7 @@ def test_batched_cotangents_go_through():
 def test_channels_last_layout_is_kept():
     x = torch.randn(2, 8, 4, 4).to(memory_format=torch.channels_last)
     masked = MaskedSurrogate("ATan", BernoulliMask(0.5))
-    assert masked.mask.keep(x).is_contiguous(memory_format=torch.channels_last)
+    assert masked.mask.multiplier(x).is_contiguous(memory_format=torch.channels_last)
     assert masked(x).is_contiguous(memory_format=torch.channels_last)
 
 
@@ -241,6 +260,101 @@ def test_the_json_form_rebuilds_it():
     assert type(rebuilt.base) is surrogate.ATan
     assert rebuilt.base.alpha == 3.0
     assert rebuilt.mask == BernoulliMask(0.25)
+
+
+@pytest.mark.parametrize("rule", RULES, ids=repr)
+def test_the_json_form_of_every_rule_rebuilds_it(rule):
+    masked = MaskedSurrogate("ATan", rule)
+    config = json.loads(json.dumps(masked.config()))
+    rebuilt = MaskedSurrogate(**config)
+    assert rebuilt.mask == rule
+    assert type(rebuilt.mask) is type(rule)
+    assert rebuilt.config() == masked.config()
+
+
+def test_every_registered_rule_is_in_the_table_above():
+    names = {rule.config()["name"] for rule in RULES}
+    assert names == set(sj_ext.available("mask"))
+    assert {type(rule).__module__ for rule in RULES} == {"sj_ext.surrogate"}
+
+
+@pytest.mark.parametrize("rule", RULES, ids=repr)
+def test_under_every_rule_the_derivative_is_the_bases_times_multiplier_and_scale(rule):
+    x = torch.randn(4, 30, dtype=torch.float64)
+    masked = MaskedSurrogate("ATan", rule)
+    torch.manual_seed(1)
+    found = derivative(masked, x)
+    masked.new_sequence()
+    torch.manual_seed(1)
+    multiplier = masked.multiplier(x)
+    assert (multiplier.dtype == torch.bool) == rule.binary
+    expected = derivative(masked.base, x) * multiplier * rule.scale
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=0)
+    assert not torch.equal(found, derivative(masked.base, x))
+
+
+@pytest.mark.parametrize("rule", RULES, ids=repr)
+@pytest.mark.parametrize("shape", [(4, 30), (2, 6, 3, 3)])
+def test_a_whole_sequence_is_treated_step_by_step(rule, shape):
+    x_seq = torch.randn(5, *shape)
+    masked = MaskedSurrogate("ATan", rule)
+    whole = masked.multiplier(x_seq, sequence=True).broadcast_to(x_seq.shape)
+    assert whole.shape == x_seq.shape
+    if isinstance(rule, WindowMask | TopKMask | ConstantMask):
+        steps = [masked.multiplier(x).broadcast_to(shape) for x in x_seq]
+        assert torch.equal(whole, torch.stack(steps))
+
+
+@pytest.mark.parametrize("rule", RULES, ids=repr)
+def test_every_rule_compiles_into_one_graph_and_gives_the_same_gradient(rule):
+    masked = MaskedSurrogate("ATan", rule)
+    compiled = torch.compile(masked, backend="eager", fullgraph=True)
+    x = torch.randn(4, 30)
+    torch.manual_seed(2)
+    plain = derivative(masked, x)
+    masked.new_sequence()
+    torch.manual_seed(2)
+    assert torch.equal(derivative(compiled, x), plain)
+    masked.eval()
+    torch.testing.assert_close(derivative(compiled, x), derivative(masked.base, x))
+    torch.compiler.reset()
+
+
+@pytest.mark.parametrize("rule", RULES, ids=repr)
+def test_a_network_learns_under_every_rule(rule):
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(
+        layer.Linear(8, 60),
+        neuron.LIFNode(surrogate_function=MaskedSurrogate("ATan", copy.copy(rule))),
+        layer.Linear(60, 2),
+    )
+    functional.set_step_mode(net, "m")
+    x = torch.randn(64, 8)
+    target = (x[:, 0] > 0).long()
+    optimizer = torch.optim.Adam(net.parameters(), lr=0.01)
+    losses = []
+    for _ in range(40):
+        logits = net(3 * x.expand(4, -1, -1)).mean(0)
+        loss = torch.nn.functional.cross_entropy(logits, target)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        functional.reset_net(net)
+        losses.append(loss.item())
+    assert losses[-1] < 0.5 * losses[0]
+    assert net[0].weight.grad.abs().sum() > 0
+
+
+def test_the_mask_must_stay_a_rule():
+    masked = MaskedSurrogate("ATan", BernoulliMask())
+    masked.mask = WindowMask(0.1)
+    assert masked.config()["mask"] == {"name": "window", "half_width": 0.1}
+    with pytest.raises(TypeError, match=r"Expected `mask` to be a mask rule, got 0.5"):
+        masked.mask = 0.5
+
+
+def test_it_is_a_surrogate_of_the_host_and_of_no_concrete_class():
+    assert MaskedSurrogate.__bases__ == (surrogate.SurrogateFunctionBase,)
 
 
 def test_an_instance_as_base_has_the_same_json_form():
