@@ -58,12 +58,20 @@ RELEASE, _module = _select()
 
 nodes_without_gradient_in_eval = _module.nodes_without_gradient_in_eval
 multi_step_backends = _module.multi_step_backends
+set_kernel = _module.set_kernel
+fused_refusal = _module.fused_refusal
+fused_forward = _module.fused_forward
+fused_backward = _module.fused_backward
 
 __all__ = [
     "RELEASE",
     "SUPPORTED",
     "UnsupportedHostError",
+    "fused_backward",
+    "fused_forward",
+    "fused_refusal",
     "multi_step_backends",
     "nodes_without_gradient_in_eval",
+    "set_kernel",
     "surrogate_classes",
 ]
