@@ -1,0 +1,324 @@
+"""The host's neurons with a masked surrogate, on the fastest backend that is exact."""
+
+import logging
+from collections.abc import Callable
+from functools import partial
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from spikingjelly.activation_based import neuron
+from torch import Tensor, nn
+
+from sj_ext import host
+from sj_ext.neuron.backends import cpu, substitution
+from sj_ext.neuron.dynamics import Dynamics
+from sj_ext.surrogate import MaskedSurrogate
+
+
+class _Backend(NamedTuple):
+    refuses: Callable[..., str | None]
+    multi_step: Callable[..., Any]
+
+
+def _on_hosts_kernel(kernel: str) -> _Backend:
+    return _Backend(
+        partial(substitution.refuses, kernel=kernel),
+        partial(substitution.multi_step, kernel=kernel),
+    )
+
+
+_FUSED = {
+    "cpu": _Backend(cpu.refuses, cpu.multi_step),
+    "triton": _on_hosts_kernel("triton"),
+    "cupy": _on_hosts_kernel("cupy"),
+    "cuda": _on_hosts_kernel("cuda"),
+}
+# Those that were measured to be faster than the host's steps. The host's own kernels
+# have not been, for want of a GPU: they run when they are asked for.
+_AUTO = ("cpu",)
+_HALF = (torch.float16, torch.bfloat16)
+_log = logging.getLogger("sj_ext.neuron")
+_logged: set[str] = set()
+
+BACKENDS = ("auto", "torch", *_FUSED)
+"""What `backend` of a masked neuron can be: see `MaskedNode`."""
+
+
+class MaskedNode(neuron.BaseNode):
+    """What the masked neurons have in common; use one of the classes below.
+
+    A masked neuron has the arguments, states, state dict and step modes of the host's
+    neuron it derives from. While its mask acts, several steps at once run on
+    `backend`:
+
+        "torch"   the host's own steps, one after the other: the definition; any base,
+                  any rule, any device
+        "cpu"     one fused pass forward and one backward, the mask drawn on the way
+        "triton", "cupy", "cuda"
+                  the host's multi-step kernel of that name, where the release has
+                  one, with masked potentials moved far from the threshold
+        "auto"    a fused one where it is exact for the case and was measured to be
+                  faster, else "torch"; why a case is not fused is logged once
+
+    A backend that was asked for by name raises where it cannot run the case. While no
+    mask acts (in eval mode, inside `sj_ext.surrogate.dense`) the host runs its own
+    neuron with the plain base. Half-precision input keeps its state in float32.
+
+    Attributes:
+        backend_in_use: What the last multi-step pass ran on: a backend by name,
+            `"host"` where no mask acted, None before the first.
+    """
+
+    _host_class: ClassVar[type[neuron.BaseNode]]
+    _constants: ClassVar[tuple[str, ...]] = ()
+    backend_in_use: str | None = None
+    _chosen_backend: str = "auto"
+
+    def __init__(
+        self,
+        *args: Any,
+        surrogate_function: nn.Module,
+        backend: str = "auto",
+        **kwargs: Any,
+    ) -> None:
+        if not isinstance(surrogate_function, MaskedSurrogate):
+            raise TypeError(
+                "Expected `surrogate_function` to be a MaskedSurrogate, got "
+                f"{type(surrogate_function).__name__}."
+            )
+        super().__init__(*args, surrogate_function=surrogate_function, **kwargs)
+        self.backend = backend
+
+    @property
+    def supported_backends(self) -> tuple[str, ...]:
+        """The values that `backend` can have."""
+        return BACKENDS
+
+    @property
+    def backend(self) -> str:
+        """Which backend masked multi-step passes run on."""
+        return self._chosen_backend
+
+    @backend.setter
+    def backend(self, value: str) -> None:
+        if value not in BACKENDS:
+            raise ValueError(
+                f"Expected `backend` to be one of {', '.join(BACKENDS)}, got {value!r}."
+            )
+        self._chosen_backend = value
+
+    def dynamics(self) -> Dynamics:
+        """Describe this neuron's equations to a backend."""
+        name = self._host_class.__name__.removesuffix("Node")
+        return Dynamics(
+            name,
+            v_threshold=self.v_threshold,
+            v_reset=self.v_reset,
+            detach_reset=self.detach_reset,
+            tau=getattr(self, "tau", None),
+            decay_input=getattr(self, "decay_input", True),
+            w=self.w if name == "ParametricLIF" else None,
+            constants=tuple((key, getattr(self, key)) for key in self._constants),
+        )
+
+    def materialize_states(
+        self, inputs: tuple[Tensor, ...], states: tuple[Any, ...], step_mode: str
+    ) -> tuple[Any, ...]:
+        """Make tensors of the states that are still numbers.
+
+        Args:
+            inputs: `([T, N, ...],)`, or `([N, ...],)` in single-step mode.
+            states: One entry for each memory of the node.
+            step_mode: `"s"` or `"m"`.
+
+        Returns:
+            Tensors `[N, ...]` of the input's type, or float32 for half precision.
+        """
+        x, *others = inputs
+        if x.dtype in _HALF:
+            # Only shape, type and device are read.
+            x = torch.empty_like(x, dtype=torch.float32)
+        return super().materialize_states((x, *others), states, step_mode)
+
+    def multi_step_forward(self, x_seq: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """Run over all steps and keep the last state.
+
+        Args:
+            x_seq: `[T, N, ...]`.
+            *args: Further inputs, as the host's neuron takes them.
+            **kwargs: As the host's neuron takes them.
+
+        Returns:
+            Spikes, of the shape of `x_seq`.
+        """
+        states = self.materialize_states((x_seq, *args), self._states(), "m")
+        spikes, states, v_seq = self._multi_step(x_seq, states, self.store_v_seq)
+        for name, value in zip(self._memories, states, strict=True):
+            self._memories[name] = value
+        self.v_seq = v_seq
+        return spikes
+
+    def multi_step_functional_forward(
+        self, inputs: tuple[Tensor, ...], states: tuple[Any, ...], **kwargs: Any
+    ) -> tuple[tuple[Tensor], tuple[Any, ...]]:
+        """Run over all steps from given states, touching no memory of the node.
+
+        Args:
+            inputs: `([T, N, ...],)`.
+            states: One entry for each memory of the node.
+            **kwargs: As the host's neuron takes them.
+
+        Returns:
+            `(spikes,)` and the states after the last step.
+        """
+        spikes, states, _ = self._multi_step(inputs[0], states, store_v_seq=False)
+        return (spikes,), states
+
+    def single_step_functional_forward(
+        self, inputs: tuple[Tensor, ...], states: tuple[Any, ...], **kwargs: Any
+    ) -> tuple[tuple[Tensor], tuple[Any, ...]]:
+        """Run one step from given states, as the host does.
+
+        Args:
+            inputs: `([N, ...],)`.
+            states: One entry for each memory of the node.
+            **kwargs: As the host's neuron takes them.
+
+        Returns:
+            `(spikes,)` and the states after the step.
+        """
+        (x, *others), half = inputs, inputs[0].dtype in _HALF
+        twin = self._as_host(self._surrogate_that_acts(), x.device)
+        (spikes,), states = twin.single_step_functional_forward(
+            (x.float() if half else x, *others), states, **kwargs
+        )
+        return (spikes.to(x.dtype),), states
+
+    def _multi_step(
+        self, x_seq: Tensor, states: tuple[Any, ...], store_v_seq: bool
+    ) -> tuple[Tensor, tuple[Any, ...], Tensor | None]:
+        self.backend_in_use, fused = self._choose(x_seq, states)
+        if fused is None:
+            return self._step_by_step(x_seq, states, store_v_seq)
+        state = states if len(states) > 1 else states[0]
+        spikes, last, seq = fused(
+            x_seq, state, self.dynamics(), self.surrogate_function, store_v_seq
+        )
+        if len(states) == 1:
+            return spikes, (last,), seq
+        return spikes, last, seq[0] if seq is not None else None
+
+    def _step_by_step(
+        self, x_seq: Tensor, states: tuple[Any, ...], store_v_seq: bool
+    ) -> tuple[Tensor, tuple[Any, ...], Tensor | None]:
+        surrogate = self._surrogate_that_acts()
+        if isinstance(surrogate, MaskedSurrogate):
+            surrogate.new_sequence()
+        twin = self._as_host(surrogate, x_seq.device)
+        twin._memories = dict(zip(self._memories, states, strict=True))
+        twin._store_v_seq = store_v_seq
+        spikes = twin.multi_step_forward(
+            x_seq.float() if x_seq.dtype in _HALF else x_seq
+        )
+        return spikes.to(x_seq.dtype), tuple(twin._memories.values()), twin.v_seq
+
+    def _choose(
+        self, x_seq: Tensor, states: tuple[Any, ...]
+    ) -> tuple[str, Callable[..., Any] | None]:
+        surrogate = self.surrogate_function
+        if not isinstance(surrogate, MaskedSurrogate):
+            return "torch", None
+        if not surrogate.acts:
+            return "host", None
+        if self.backend == "torch":
+            return "torch", None
+        state = states if len(states) > 1 else states[0]
+        for name in _AUTO if self.backend == "auto" else (self.backend,):
+            backend = _FUSED[name]
+            reason = backend.refuses(x_seq, state, self.dynamics(), surrogate)
+            if reason is None:
+                return name, backend.multi_step
+            if self.backend == name:
+                raise ValueError(
+                    f"{type(self).__name__} cannot run on backend={name!r}: {reason}."
+                )
+            self._log_once(
+                f"{type(self).__name__} runs on torch, not on {name}: {reason}"
+            )
+        return "torch", None
+
+    @staticmethod
+    def _log_once(message: str) -> None:
+        if message not in _logged:
+            _logged.add(message)
+            _log.info(message)
+
+    def _surrogate_that_acts(self) -> nn.Module:
+        surrogate = self.surrogate_function
+        if isinstance(surrogate, MaskedSurrogate) and not surrogate.acts:
+            # Without its mask it is the base, which the host may have a kernel for.
+            return surrogate.base
+        return surrogate
+
+    def _states(self) -> tuple[Any, ...]:
+        return tuple(self._memories.values())
+
+    def _as_host(
+        self, surrogate: nn.Module, device: torch.device | None = None
+    ) -> neuron.BaseNode:
+        # A view of this node as one of the host's own class, with another surrogate:
+        # the host fuses exact classes only. Parameters and memories are shared.
+        twin = object.__new__(self._host_class)
+        twin.__dict__.update(self.__dict__)
+        twin.__dict__["_modules"] = {**self._modules, "surrogate_function": surrogate}
+        masked = isinstance(surrogate, MaskedSurrogate)
+        on_gpu = device is not None and device.type == "cuda"
+        if masked or not on_gpu:
+            host.set_kernel(twin, "torch")
+        elif self.backend not in ("auto", "cpu"):
+            host.set_kernel(twin, self.backend)
+        return twin
+
+    def extra_repr(self) -> str:
+        """Show the host's settings and the backend."""
+        shown = self._as_host(self.surrogate_function).extra_repr()
+        return f"{shown}, masked backend={self.backend}"
+
+
+class MaskedIFNode(MaskedNode, neuron.IFNode):
+    """The host's `IFNode` with a masked surrogate; see `MaskedNode`."""
+
+    _host_class = neuron.IFNode
+
+
+class MaskedLIFNode(MaskedNode, neuron.LIFNode):
+    """The host's `LIFNode` with a masked surrogate; see `MaskedNode`."""
+
+    _host_class = neuron.LIFNode
+
+
+class MaskedParametricLIFNode(MaskedNode, neuron.ParametricLIFNode):
+    """The host's `ParametricLIFNode` with a masked surrogate; see `MaskedNode`."""
+
+    _host_class = neuron.ParametricLIFNode
+
+
+class MaskedQIFNode(MaskedNode, neuron.QIFNode):
+    """The host's `QIFNode` with a masked surrogate; see `MaskedNode`."""
+
+    _host_class = neuron.QIFNode
+    _constants = ("v_rest", "v_c", "a0")
+
+
+class MaskedEIFNode(MaskedNode, neuron.EIFNode):
+    """The host's `EIFNode` with a masked surrogate; see `MaskedNode`."""
+
+    _host_class = neuron.EIFNode
+    _constants = ("v_rest", "theta_rh", "delta_T")
+
+
+class MaskedIzhikevichNode(MaskedNode, neuron.IzhikevichNode):
+    """The host's `IzhikevichNode` with a masked surrogate; see `MaskedNode`."""
+
+    _host_class = neuron.IzhikevichNode
+    _constants = ("v_rest", "v_c", "a0", "a", "b", "tau_w")

@@ -1,0 +1,322 @@
+"""A masked neuron is the host's in all but the derivative, on whichever backend."""
+
+import copy
+
+import pytest
+import torch
+from spikingjelly.activation_based import functional, neuron, surrogate
+from spikingjelly.activation_based.base import to_functional_forward
+from torch.utils.checkpoint import checkpoint
+
+from sj_ext import neuron as masked
+from sj_ext.surrogate import BernoulliMask, MaskedSurrogate, dense
+
+PAIRS = [
+    (masked.MaskedIFNode, neuron.IFNode),
+    (masked.MaskedLIFNode, neuron.LIFNode),
+    (masked.MaskedParametricLIFNode, neuron.ParametricLIFNode),
+    (masked.MaskedQIFNode, neuron.QIFNode),
+    (masked.MaskedEIFNode, neuron.EIFNode),
+    (masked.MaskedIzhikevichNode, neuron.IzhikevichNode),
+]
+FUSED = PAIRS[:3]
+
+
+def triangle(p=0.5):
+    return MaskedSurrogate("PiecewiseQuadratic", BernoulliMask(p), {"alpha": 2.0})
+
+
+def run(node, x, cotangent=None):
+    leaf = x.clone().requires_grad_()
+    spikes = node(leaf)
+    weight = torch.ones_like(spikes) if cotangent is None else cotangent
+    inputs = [leaf, *node.parameters()]
+    found = spikes, *torch.autograd.grad(spikes, inputs, weight)
+    functional.reset_net(node)
+    return found
+
+
+@pytest.mark.parametrize("backend", ["auto", "torch", "cpu"])
+@pytest.mark.parametrize("step_mode", ["s", "m"])
+@pytest.mark.parametrize("detach_reset", [False, True])
+@pytest.mark.parametrize("v_reset", [0.0, None])
+@pytest.mark.parametrize(("ours", "theirs"), PAIRS)
+def test_without_dropping_it_is_the_hosts_neuron(
+    ours, theirs, v_reset, detach_reset, step_mode, backend
+):
+    if backend == "cpu" and (ours, theirs) not in FUSED:
+        pytest.skip("the fused CPU kernel is for IF, LIF and ParametricLIF")
+    settings = {
+        "v_reset": v_reset,
+        "detach_reset": detach_reset,
+        "step_mode": step_mode,
+    }
+    if theirs in (neuron.QIFNode, neuron.EIFNode) and v_reset is not None:
+        settings["v_reset"] = -0.1
+    node = ours(surrogate_function=triangle(0.0), backend=backend, **settings)
+    plain = theirs(surrogate_function=surrogate.PiecewiseQuadratic(2.0), **settings)
+    x = torch.randn(7, 3, 11)
+    x = x if step_mode == "m" else x[0]
+    cotangent = torch.randn_like(x)
+    for a, b in zip(run(node, x, cotangent), run(plain, x, cotangent), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("backend", ["torch", "cpu"])
+@pytest.mark.parametrize(("ours", "theirs"), FUSED)
+def test_dropping_takes_gradient_away_and_leaves_spikes(ours, theirs, backend):
+    x = torch.rand(6, 4, 500) + 0.5
+    node = ours(
+        surrogate_function=MaskedSurrogate("ATan", BernoulliMask(0.9)),
+        step_mode="m",
+        backend=backend,
+        detach_reset=True,
+    )
+    plain = theirs(
+        surrogate_function=surrogate.ATan(), step_mode="m", detach_reset=True
+    )
+    spikes, gradient, *_ = run(node, x)
+    reference, whole, *_ = run(plain, x)
+    assert torch.equal(spikes, reference)
+    assert node.backend_in_use == backend
+    assert (whole[-1] != 0).all()
+    assert 0.05 < (gradient[-1] != 0).float().mean() < 0.15
+
+
+@pytest.mark.parametrize(("ours", "theirs"), PAIRS)
+def test_state_dicts_fit_both_ways(ours, theirs):
+    node, plain = ours(surrogate_function=triangle()), theirs()
+    assert node.state_dict().keys() == plain.state_dict().keys()
+    plain.load_state_dict(node.state_dict())
+    node.load_state_dict(plain.state_dict())
+
+
+@pytest.mark.parametrize("backend", ["torch", "cpu"])
+def test_states_carry_on_from_one_call_to_the_next(backend):
+    x = torch.randn(8, 3, 5)
+    torch.manual_seed(0)
+    whole = masked.MaskedLIFNode(
+        surrogate_function=triangle(0.0), step_mode="m", backend=backend
+    )
+    halves = copy.deepcopy(whole)
+    expected = whole(x)
+    assert torch.equal(expected, torch.cat([halves(x[:3]), halves(x[3:])]))
+    torch.testing.assert_close(whole.v, halves.v)
+    functional.reset_net(whole)
+    assert whole.v == 0.0
+
+
+@pytest.mark.parametrize("backend", ["torch", "cpu"])
+def test_stored_potentials_are_the_hosts_and_pass_gradients(backend):
+    x = torch.randn(6, 3, 5)
+    node = masked.MaskedLIFNode(
+        surrogate_function=triangle(0.0),
+        step_mode="m",
+        store_v_seq=True,
+        backend=backend,
+    )
+    plain = neuron.LIFNode(
+        surrogate_function=surrogate.PiecewiseQuadratic(2.0),
+        step_mode="m",
+        store_v_seq=True,
+    )
+    found = []
+    for module in (node, plain):
+        leaf = x.clone().requires_grad_()
+        module(leaf)
+        found.append(
+            (module.v_seq, torch.autograd.grad(module.v_seq.square().sum(), leaf)[0])
+        )
+    for a, b in zip(*found, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
+
+
+def test_functional_forward_leaves_the_memory_alone():
+    node = masked.MaskedLIFNode(surrogate_function=triangle(0.0), step_mode="m")
+    x = torch.randn(4, 3, 5)
+    forward = to_functional_forward(node)
+    (spikes,), states = forward((x,), (0.0,))
+    assert node.v == 0.0
+    assert torch.equal(spikes, node(x))
+    torch.testing.assert_close(states[0], node.v)
+
+
+@pytest.mark.parametrize("backend", ["torch", "cpu"])
+def test_activation_checkpointing_sees_the_same_mask(backend):
+    node = masked.MaskedLIFNode(
+        surrogate_function=MaskedSurrogate("ATan", BernoulliMask(0.5)),
+        step_mode="m",
+        backend=backend,
+    )
+    block = torch.nn.Sequential(node, torch.nn.Dropout(0.5))
+    x = torch.randn(5, 3, 40)
+
+    def gradient(forward):
+        torch.manual_seed(3)
+        leaf = x.clone().requires_grad_()
+        out = forward(leaf)
+        functional.reset_net(node)
+        out.sum().backward()
+        functional.reset_net(node)
+        return leaf.grad
+
+    again = gradient(lambda y: checkpoint(block, y, use_reentrant=False))
+    assert torch.equal(gradient(block), again)
+
+
+def test_in_evaluation_the_host_runs_with_the_plain_base():
+    node = masked.MaskedLIFNode(surrogate_function=triangle(0.9), step_mode="m")
+    x = torch.randn(5, 3, 40)
+    net = torch.nn.Sequential(node)
+    plain = torch.nn.Sequential(
+        neuron.LIFNode(surrogate_function=surrogate.PiecewiseQuadratic(2.0))
+    )
+    functional.set_step_mode(plain, "m")
+    with dense(net), dense(plain):
+        for a, b in zip(run(net, x), run(plain, x), strict=True):
+            torch.testing.assert_close(a, b)
+    assert node.backend_in_use == "host"
+
+
+def test_auto_says_once_why_a_case_is_not_fused(caplog):
+    caplog.set_level("INFO", logger="sj_ext.neuron")
+    masked.masked._logged.clear()
+    for _ in range(2):
+        node = masked.MaskedLIFNode(
+            surrogate_function=MaskedSurrogate("S2NN", BernoulliMask(0.5)),
+            step_mode="m",
+        )
+        node(torch.randn(4, 2, 3))
+        assert node.backend_in_use == "torch"
+    assert len(caplog.messages) == 1
+    assert "runs on torch, not on cpu" in caplog.messages[0]
+    assert "S2NN" in caplog.messages[0]
+
+
+def test_a_pinned_backend_that_cannot_run_raises():
+    node = masked.MaskedQIFNode(
+        surrogate_function=triangle(), step_mode="m", backend="cpu"
+    )
+    with pytest.raises(ValueError, match="MaskedQIFNode cannot run on backend='cpu'"):
+        node(torch.randn(4, 2, 3))
+
+
+@pytest.mark.parametrize("kernel", ["triton", "cupy", "cuda"])
+def test_a_kernel_of_the_host_needs_a_gpu_and_says_so(kernel):
+    node = masked.MaskedLIFNode(
+        surrogate_function=triangle(), step_mode="m", backend=kernel
+    )
+    with pytest.raises(ValueError, match=f"{kernel}.*(needs a CUDA tensor|has no)"):
+        node(torch.randn(4, 2, 3))
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("kernel", ["triton", "cupy", "cuda"])
+@pytest.mark.parametrize(("ours", "theirs"), PAIRS)
+def test_on_a_gpu_the_hosts_kernels_give_the_definitions_values(ours, theirs, kernel):
+    x = torch.rand(7, 3, 700, device="cuda")
+    pinned = ours(
+        surrogate_function=triangle(0.0), step_mode="m", backend=kernel
+    ).cuda()
+    plain = theirs(
+        surrogate_function=surrogate.PiecewiseQuadratic(2.0), step_mode="m"
+    ).cuda()
+    try:
+        found = run(pinned, x)
+    except ValueError as error:
+        pytest.skip(str(error))
+    for a, b in zip(found, run(plain, x), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("backend", ["torch", "cpu"])
+def test_half_precision_input_keeps_its_state_in_float32(dtype, backend):
+    x = torch.rand(6, 3, 5).to(dtype)
+    node = masked.MaskedLIFNode(
+        surrogate_function=triangle(0.0), step_mode="m", backend=backend
+    )
+    wide = copy.deepcopy(node)
+    spikes, again = node(x), node(x)
+    assert spikes.dtype == dtype
+    assert node.v.dtype == torch.float32
+    expected = torch.cat([wide(x.float()), wide(x.float())])
+    assert torch.equal(torch.cat([spikes, again]).float(), expected)
+    assert node.backend_in_use == backend
+
+
+def test_under_autocast_fusion_is_not_lost():
+    net = torch.nn.Sequential(
+        torch.nn.Linear(6, 8),
+        masked.MaskedLIFNode(surrogate_function=triangle(), step_mode="m"),
+    )
+    with torch.autocast("cpu", torch.bfloat16):
+        spikes = net(torch.randn(4, 3, 6))
+    spikes.float().sum().backward()
+    assert net[1].backend_in_use == "cpu"
+    assert net[0].weight.grad.dtype == torch.float32
+
+
+@pytest.mark.parametrize("backend", ["torch", "cpu"])
+def test_manual_seed_alone_reproduces_a_pass_and_layers_draw_apart(backend):
+    torch.manual_seed(0)
+    x = torch.rand(5, 4, 200)
+    nodes = [
+        masked.MaskedLIFNode(
+            surrogate_function=MaskedSurrogate("ATan", BernoulliMask(0.5)),
+            step_mode="m",
+            backend=backend,
+        )
+        for _ in range(2)
+    ]
+
+    def gradients():
+        torch.manual_seed(5)
+        return [run(node, x)[1] for node in nodes]
+
+    first, again = gradients(), gradients()
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+    assert not torch.equal(first[0], first[1])
+
+
+def test_a_draw_shared_over_time_is_new_in_every_pass():
+    node = masked.MaskedLIFNode(
+        surrogate_function=MaskedSurrogate(
+            "ATan", BernoulliMask(0.5, shared=("time",))
+        ),
+        step_mode="m",
+        detach_reset=True,
+    )
+    x = torch.rand(3, 2, 300, requires_grad=True)
+
+    def kept():
+        (gradient,) = torch.autograd.grad(node(x)[-1].sum(), x)
+        node.detach()  # and no reset: a draw that is kept would show
+        return gradient[-1] != 0
+
+    first, second = kept(), kept()
+    assert not torch.equal(first, second)
+
+
+def test_an_unknown_backend_is_refused():
+    with pytest.raises(ValueError, match="Expected `backend` to be one of auto, "):
+        masked.MaskedLIFNode(surrogate_function=triangle(), backend="cuda9")
+
+
+def test_a_plain_surrogate_is_refused():
+    with pytest.raises(TypeError, match="to be a MaskedSurrogate, got ATan"):
+        masked.MaskedLIFNode(surrogate_function=surrogate.ATan())
+
+
+def test_channels_last_is_kept():
+    x = torch.randn(12, 8, 4, 4).to(memory_format=torch.channels_last)
+    node = masked.MaskedLIFNode(surrogate_function=triangle(), step_mode="m")
+    spikes = node(x.unflatten(0, (4, 3)))
+    assert node.backend_in_use == "cpu"
+    assert spikes.flatten(0, 1).is_contiguous(memory_format=torch.channels_last)
+
+
+def test_it_shows_its_backend():
+    node = masked.MaskedLIFNode(surrogate_function=triangle(), backend="cpu")
+    assert "masked backend=cpu" in repr(node)
+    assert "tau=2.0" in repr(node)
