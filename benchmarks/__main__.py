@@ -13,6 +13,7 @@ _TASKS = {
     "quickstart": "train three networks on the event digits and write a report",
     "train": "train one network: --config FILE [--key value ...]",
     "data": "prepare a data set: prepare NAME --root DIR",
+    "speed": "time ours against peers: speed masked",
 }
 # What a user can mend; anything else is a defect and shows its traceback.
 _EXPLAINED = (ValueError, OSError, UnknownNameError, CheckpointError, FolderInUseError)

@@ -1,0 +1,1 @@
+"""Speed: peers and ours in one process run, once they are seen to be equal."""

@@ -1,0 +1,89 @@
+"""Fair timing: interleaved repetitions, medians, and the memory that autograd keeps."""
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Timing:
+    """How one candidate did.
+
+    Attributes:
+        seconds: Median over the repetitions.
+        low: Fastest repetition, in seconds.
+        high: Slowest repetition, in seconds.
+        saved_bytes: Bytes of distinct storages that autograd kept for backward; on a
+            CUDA device the peak of allocated memory above what stood before.
+    """
+
+    seconds: float
+    low: float
+    high: float
+    saved_bytes: int
+
+
+def interleaved(
+    candidates: Mapping[str, Callable[[], object]],
+    repetitions: int,
+    device: torch.device,
+    after_each: Callable[[], None] | None = None,
+) -> dict[str, Timing]:
+    """Time candidates in turn, so that a slow minute of the machine hits all alike.
+
+    Args:
+        candidates: What to time, by name; each runs once unseen first.
+        repetitions: Timed runs of each.
+        device: Where they run.
+        after_each: Called, untimed, after each repetition of all candidates.
+
+    Returns:
+        Timing by name.
+    """
+    memory = {}
+    for name, run in candidates.items():
+        run()
+        memory[name] = _memory(run, device)
+    seconds: dict[str, list[float]] = {name: [] for name in candidates}
+    for _ in range(repetitions):
+        for name, run in candidates.items():
+            _wait(device)
+            start = time.perf_counter()
+            run()
+            _wait(device)
+            seconds[name].append(time.perf_counter() - start)
+        if after_each is not None:
+            after_each()
+    return {
+        name: Timing(statistics.median(found), min(found), max(found), memory[name])
+        for name, found in seconds.items()
+    }
+
+
+def _memory(run: Callable[[], object], device: torch.device) -> int:
+    if device.type == "cuda":
+        _wait(device)
+        before = torch.cuda.memory_allocated(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        run()
+        _wait(device)
+        return torch.cuda.max_memory_allocated(device) - before
+    kept: dict[int, int] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        run()
+    return sum(kept.values())
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
