@@ -16,7 +16,14 @@ _TASKS = {
     "speed": "time ours against peers: speed masked",
 }
 # What a user can mend; anything else is a defect and shows its traceback.
-_EXPLAINED = (ValueError, OSError, UnknownNameError, CheckpointError, FolderInUseError)
+_EXPLAINED = (
+    ValueError,
+    OSError,
+    FloatingPointError,
+    UnknownNameError,
+    CheckpointError,
+    FolderInUseError,
+)
 _USAGE = "usage: python -m benchmarks TASK [options]; TASK --help says more\n" + (
     "\n".join(f"  {name:<12}{text}" for name, text in _TASKS.items())
 )

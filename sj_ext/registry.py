@@ -57,7 +57,7 @@ def available(kind: str | None = None) -> list[str]:
     return sorted(_components) if kind is None else sorted(_family(kind))
 
 
-def create(kind: str, name: str, **kwargs: Any) -> Any:
+def create(kind: str, name: str, /, **kwargs: Any) -> Any:
     """Build the component `name` of `kind` with `kwargs`.
 
     Args:

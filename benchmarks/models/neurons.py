@@ -9,7 +9,6 @@ from torch import nn
 import sj_ext
 from benchmarks.runs.config import ConfigError, NeuronConfig, SurrogateConfig
 from sj_ext.registry import UnknownNameError
-from sj_ext.surrogate import MaskedSurrogate
 
 NeuronFactory = Callable[[], nn.Module]
 
@@ -19,8 +18,7 @@ def neuron_factory(config: NeuronConfig, surrogate: SurrogateConfig) -> NeuronFa
 
     Args:
         config: Which class of the host's `neuron` module, with which arguments.
-        surrogate: Which derivative; without a mask the host's own surrogate is used,
-            so that it runs as fast as the host can.
+        surrogate: Which base derivative; masks are put on the built network.
 
     Returns:
         A function of no arguments: each call makes a new node in multi-step mode,
@@ -42,18 +40,18 @@ def neuron_factory(config: NeuronConfig, surrogate: SurrogateConfig) -> NeuronFa
 
     def make() -> nn.Module:
         try:
+            function = sj_ext.create(
+                "surrogate", surrogate.base, **surrogate.base_kwargs
+            )
+        except TypeError as error:
+            raise ConfigError(
+                f"`surrogate.base_kwargs` of {surrogate.base}: {error}"
+            ) from error
+        try:
             return classes[config.name](
-                **config.kwargs, surrogate_function=_make(surrogate), step_mode="m"
+                **config.kwargs, surrogate_function=function, step_mode="m"
             )
         except TypeError as error:
             raise ConfigError(f"`neuron.kwargs` of {config.name}: {error}") from error
 
     return make
-
-
-def _make(config: SurrogateConfig) -> nn.Module:
-    if config.mask is None:
-        return sj_ext.create("surrogate", config.base, **config.base_kwargs)
-    return MaskedSurrogate(
-        config.base, mask=config.mask, base_kwargs=config.base_kwargs
-    )

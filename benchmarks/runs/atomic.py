@@ -22,6 +22,9 @@ def replace_file(path: str | os.PathLike[str]) -> Iterator[Path]:
 
     Yields:
         A path in the same folder, to be written by the caller.
+
+    Raises:
+        OSError: If it cannot be written; the message names `path`.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -30,6 +33,8 @@ def replace_file(path: str | os.PathLike[str]) -> Iterator[Path]:
         yield temporary
         _flush_to_disk(temporary)
         os.replace(temporary, path)
+    except OSError as error:
+        raise OSError(error.errno, f"Could not write {path}: {error}") from error
     finally:
         temporary.unlink(missing_ok=True)
 

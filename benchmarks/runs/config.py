@@ -3,6 +3,7 @@
 import difflib
 import hashlib
 import json
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -11,6 +12,8 @@ from typing import Any, Literal
 
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser
+
+from sj_ext import host
 
 
 class ConfigError(ValueError):
@@ -167,7 +170,9 @@ class TrainConfig:
         _at_least("optimization.batch_size", steps.batch_size, 2)
         _at_least("optimization.warmup_epochs", steps.warmup_epochs, 0)
         _at_least("device.devices", self.device.devices, 1)
-        if steps.lr <= 0:
+        _at_least("seed", self.seed, 0)
+        _at_least("optimization.weight_decay", steps.weight_decay, 0)
+        if not 0 < steps.lr < math.inf:
             raise ConfigError(
                 f"Expected `optimization.lr` to be positive, got {steps.lr}."
             )
@@ -187,15 +192,17 @@ class TrainConfig:
         return self.data.split or self.data.name
 
     def digest(self) -> str:
-        """Hash what determines the result.
+        """Hash what determines the result, the release of SpikingJelly included.
 
-        Where data and results lie does not: moving a folder changes no run.
+        Where data, split and results lie does not: moving a folder changes no run.
 
         Returns:
             Ten hexadecimal digits.
         """
         content = asdict(self)
         del content["output"], content["data"]["root"]
+        content["data"]["split"] = Path(self.split).stem
+        content["host"] = host.RELEASE
         canonical = json.dumps(content, sort_keys=True)
         return hashlib.sha256(canonical.encode()).hexdigest()[:10]
 
@@ -221,7 +228,7 @@ def read(
         ConfigError: If a file is missing or no YAML mapping, a key is unknown (the
             nearest is named), or a value has the wrong type.
     """
-    parser = ArgumentParser(prog=prog, exit_on_error=False)
+    parser = ArgumentParser(prog=prog, exit_on_error=False, allow_abbrev=False)
     parser.add_argument("--config", action="config", help="a YAML file with the keys")
     parser.add_class_arguments(TrainConfig)
     try:
@@ -232,13 +239,8 @@ def read(
         raise ConfigError(_with_nearest_key(str(error), parser)) from None
 
 
-def from_yaml(path: Path) -> TrainConfig:
-    """Read the configuration that `TrainConfig.to_yaml` wrote."""
-    return read(["--config", str(path)])
-
-
 def _at_least(key: str, value: float, least: int) -> None:
-    if value < least:
+    if not least <= value < math.inf:
         raise ConfigError(f"Expected `{key}` of at least {least}, got {value}.")
 
 

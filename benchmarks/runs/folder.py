@@ -10,6 +10,7 @@ events.out.*      TensorBoard
 """
 
 import csv
+import errno
 import fcntl
 import io
 import json
@@ -67,6 +68,9 @@ class RunFolder:
                 raise FolderInUseError(
                     f"Another process is training in {self.path}."
                 ) from None
+            # What a killed process was writing; nobody else is here to finish it.
+            for left_over in self.path.glob(".*.partial"):
+                left_over.unlink()
             yield
 
     @property
@@ -74,9 +78,23 @@ class RunFolder:
         """Whether the run has ended and its result is written."""
         return (self.path / "result.json").exists()
 
-    def write_environment(self, environment: Mapping[str, Any]) -> None:
-        """Write `environment.json`."""
-        self._write_json("environment.json", environment)
+    def add_environment(
+        self, environment: Mapping[str, Any], resumed_after: int
+    ) -> None:
+        """Write `environment.json`; what a resumed run began with is kept in it.
+
+        Args:
+            environment: Where this process runs.
+            resumed_after: Epochs that were done before.
+        """
+        earlier: list[Any] = []
+        if resumed_after and (self.path / "environment.json").exists():
+            former = self.read_environment()
+            earlier = [*former.pop("earlier"), former]
+        self._write_json(
+            "environment.json",
+            {**environment, "resumed_after": resumed_after, "earlier": earlier},
+        )
 
     def read_environment(self) -> dict[str, Any]:
         """Read `environment.json` back."""
@@ -124,9 +142,16 @@ class RunFolder:
 
         Args:
             checkpoint: Tensors, numbers, texts, lists and dicts.
+
+        Raises:
+            OSError: If it cannot be written.
         """
-        with replace_file(self.path / "checkpoint.pt") as temporary:
-            torch.save(dict(checkpoint), temporary)
+        path = self.path / "checkpoint.pt"
+        with replace_file(path) as temporary:
+            try:
+                torch.save(dict(checkpoint), temporary)
+            except RuntimeError as error:  # torch's own word for a full disk
+                raise OSError(errno.EIO, str(error)) from error
 
     def load_checkpoint(self) -> dict[str, Any] | None:
         """Read `checkpoint.pt`, with its checksums verified and no code executed.
@@ -136,6 +161,8 @@ class RunFolder:
 
         Raises:
             CheckpointError: If the file is damaged.
+            OSError: If it cannot be read.
+            MemoryError: If it does not fit.
         """
         path = self.path / "checkpoint.pt"
         if not path.exists():
@@ -143,6 +170,8 @@ class RunFolder:
         try:
             _verify_checksums(path)
             return torch.load(path, map_location="cpu", weights_only=True)
+        except (OSError, MemoryError):
+            raise
         # A flipped bit surfaces as almost any error of zipfile or of torch.
         except Exception as error:
             raise CheckpointError(
@@ -154,9 +183,14 @@ class RunFolder:
         write_text(self.path / name, json.dumps(content, indent=2) + "\n")
 
     def _read_json(self, name: str) -> dict[str, Any]:
-        content: dict[str, Any] = json.loads(
-            (self.path / name).read_text(encoding="utf-8")
-        )
+        path = self.path / name
+        try:
+            content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise CheckpointError(
+                f"{path} is damaged: {error}. Delete the folder to start the run "
+                "afresh."
+            ) from error
         return content
 
 

@@ -35,7 +35,7 @@ class Reporter:
 
     def line(self, text: str) -> None:
         """Print a line at once, also into a pipe or file."""
-        self.console.print(text, soft_wrap=True)
+        self.console.print(text, soft_wrap=True, markup=False)
         self.console.file.flush()
 
     @contextmanager

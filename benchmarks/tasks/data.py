@@ -14,7 +14,9 @@ from benchmarks.runs.progress import Bar, Reporter, duration
 
 def main(arguments: Sequence[str], reporter: Reporter) -> None:
     """Read the command line and prepare a data set."""
-    parser = ArgumentParser(prog="python -m benchmarks data", description=__doc__)
+    parser = ArgumentParser(
+        prog="python -m benchmarks data", description=__doc__, allow_abbrev=False
+    )
     parser.add_argument("action", choices=["prepare"], help="what to do")
     parser.add_argument("name", choices=list(data.available()), help="which data set")
     parser.add_argument("--root", type=Path, required=True, help="folder to write")

@@ -57,7 +57,9 @@ class _Arm:
 
 def main(arguments: Sequence[str], reporter: Reporter) -> None:
     """Prepare the data, train the three networks, print the table, write the report."""
-    parser = ArgumentParser(prog="python -m benchmarks quickstart", description=__doc__)
+    parser = ArgumentParser(
+        prog="python -m benchmarks quickstart", description=__doc__, allow_abbrev=False
+    )
     parser.add_argument(
         "--root", type=Path, default=Path("data/event_digits"), help="data folder"
     )
@@ -212,6 +214,7 @@ def _first_of(labels: np.ndarray, digit: int) -> int:
 def _environment(folder: RunFolder) -> Mapping[str, Any]:
     found = folder.read_environment()
     packages = found.pop("packages")
+    found["earlier"] = len(found["earlier"])
     return found | {
         "packages": ", ".join(f"{name} {number}" for name, number in packages.items()),
         "command": " ".join(found["command"]),

@@ -20,7 +20,9 @@ from benchmarks.speed.timing import Timing
 
 def main(arguments: Sequence[str], reporter: Reporter) -> None:
     """Check equality, time, print the tables, and write them with the environment."""
-    parser = ArgumentParser(prog="python -m benchmarks speed", description=__doc__)
+    parser = ArgumentParser(
+        prog="python -m benchmarks speed", description=__doc__, allow_abbrev=False
+    )
     parser.add_argument("what", choices=["masked"], help="which benchmark")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--repetitions", type=int, default=7, help="odd, for medians")

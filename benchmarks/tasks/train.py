@@ -1,11 +1,13 @@
 """`python -m benchmarks train`: train one network as a configuration says."""
 
+import os
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 
 import numpy as np
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.tensorboard import SummaryWriter
@@ -21,18 +23,12 @@ from benchmarks.runs.environment import describe_environment
 from benchmarks.runs.folder import CheckpointError, RunFolder
 from benchmarks.runs.progress import Reporter, duration
 from benchmarks.training.session import Session
+from sj_ext.neuron import mask_neurons
 
 
 def main(arguments: Sequence[str], reporter: Reporter) -> None:
     """Read a configuration from the command line, train, and print the result."""
-    folder = train(read(arguments), reporter)
-    result = folder.read_result()
-    reporter.line(
-        f"test accuracy {result['test_accuracy']['selected']:.2%} with the epoch "
-        f"selected on validation ({result['selected_epoch']} of {result['epochs']}), "
-        f"{result['test_accuracy']['last']:.2%} with the last"
-    )
-    reporter.line(f"written to {folder.path}")
+    train(read(arguments), reporter)
 
 
 def train(config: TrainConfig, reporter: Reporter) -> RunFolder:
@@ -47,24 +43,49 @@ def train(config: TrainConfig, reporter: Reporter) -> RunFolder:
     """
     folder = RunFolder(config)
     if folder.is_complete:
-        reporter.line(f"{config.name}: already complete in {folder.path}")
+        reporter.line(f"{config.name}: already complete")
+        _show_result(folder, reporter)
         return folder
-    fabric = Fabric(
-        accelerator=config.device.accelerator,
-        devices=config.device.devices,
-        precision=config.device.precision,
-    )
+    fabric = _fabric(config)
     if config.device.threads is not None:
         torch.set_num_threads(config.device.threads)
     frames = data.load(config.data.name, config.data.root, config.data.time_steps)
     split = read_split(config.split)
-    fabric.launch()
-    if not fabric.is_global_zero:
-        reporter = Reporter.silent()
-    with folder.locked() if fabric.is_global_zero else nullcontext():
+    # Locked before other processes start, so that none waits for one that gave up.
+    with folder.locked() if _is_first_process() else nullcontext():
+        fabric.launch()
+        if not fabric.is_global_zero:
+            reporter = Reporter.silent()
         _run(config, fabric, frames, split, folder, reporter)
-    fabric.barrier()
+        fabric.barrier()
+    _show_result(folder, reporter)
     return folder
+
+
+def _show_result(folder: RunFolder, reporter: Reporter) -> None:
+    result = folder.read_result()
+    accuracy = result["test_accuracy"]
+    reporter.line(
+        f"{folder.config.name}: test accuracy {accuracy['selected']:.2%} with the "
+        f"epoch selected on validation ({result['selected_epoch']} of "
+        f"{result['epochs']}), {accuracy['last']:.2%} with the last; written to "
+        f"{folder.path}"
+    )
+
+
+def _fabric(config: TrainConfig) -> Fabric:
+    try:
+        return Fabric(
+            accelerator=config.device.accelerator,
+            devices=config.device.devices,
+            precision=config.device.precision,
+        )
+    except (RuntimeError, MisconfigurationException, TypeError) as error:
+        raise ConfigError(f"`device` asks for what is not here: {error}") from error
+
+
+def _is_first_process() -> bool:
+    return os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")) == "0"
 
 
 def _run(
@@ -106,15 +127,19 @@ def _run(
     _resume(session, checksums, folder, reporter)
     if fabric.is_global_zero:
         folder.create()
-        folder.write_environment(
+        folder.add_environment(
             {
                 **describe_environment(),
                 "device": str(fabric.device),
                 "processes": fabric.world_size,
                 "seed": config.seed,
                 **checksums,
-            }
+            },
+            resumed_after=session.epoch,
         )
+        if session.history:
+            # The process may have been killed between the checkpoint and these.
+            folder.write_metrics(session.history)
     _train_epochs(session, training, validation, checksums, folder, reporter)
     _test(session, loader("test"), [frames.names[i] for i in parts["test"]], folder)
 
@@ -123,7 +148,7 @@ def _network(config: TrainConfig, frames: EventFrames) -> torch.nn.Module:
     channels, height, width = frames.frames.shape[2:]
     make_neuron = neuron_factory(config.neuron, config.surrogate)
     try:
-        return sj_ext.create(
+        net: torch.nn.Module = sj_ext.create(
             "model",
             config.model.name,
             in_channels=channels,
@@ -134,6 +159,12 @@ def _network(config: TrainConfig, frames: EventFrames) -> torch.nn.Module:
         )
     except TypeError as error:
         raise ConfigError(f"`model.kwargs` of {config.model.name}: {error}") from error
+    if config.surrogate.mask is not None:
+        try:
+            mask_neurons(net, config.surrogate.mask)
+        except TypeError as error:
+            raise ConfigError(f"`surrogate.mask`: {error}") from error
+    return net
 
 
 def _readout(config: TrainConfig) -> sj_ext.readout.Readout:
@@ -154,11 +185,11 @@ def _resume(
     if checkpoint is None:
         return
     for what, checksum in checksums.items():
-        if checkpoint[what] != checksum:
+        if checkpoint.get(what) != checksum:
             raise CheckpointError(
                 f"The run in {folder.path} was begun on another {what} (checksum "
-                f"{checkpoint[what]}, now {checksum}). Delete the folder to start it "
-                "afresh."
+                f"{checkpoint.get(what)}, now {checksum}). Delete the folder to start "
+                "it afresh."
             )
     try:
         session.restore(checkpoint)
@@ -183,11 +214,12 @@ def _train_epochs(
     fabric, epochs, name = session.fabric, session.settings.epochs, folder.config.name
     remaining = epochs - session.epoch
     samples = len(training.sampler) * fabric.world_size  # type: ignore[arg-type]
-    board = (
-        SummaryWriter(str(folder.path), purge_step=session.epoch)
-        if fabric.is_global_zero
-        else None
-    )
+    board = None
+    if fabric.is_global_zero:
+        # All epochs again: what a killed process had written may be short of the last.
+        board = SummaryWriter(str(folder.path), purge_step=1)
+        for row in session.history:
+            _add_to(board, row)
     with reporter.bar(name, remaining * samples, "samples") as bar:
         while session.epoch < epochs:
             row = session.train_epoch(
@@ -197,9 +229,7 @@ def _train_epochs(
             if board is not None:
                 folder.save_checkpoint({**state, **checksums})
                 folder.write_metrics(session.history)
-                for key, value in row.items():
-                    board.add_scalar(key, value, int(row["epoch"]))
-                board.flush()
+                _add_to(board, row)
             left = (epochs - session.epoch) * row["seconds"]
             reporter.line(
                 f"{name}: epoch {session.epoch}/{epochs}  "
@@ -209,6 +239,12 @@ def _train_epochs(
             )
     if board is not None:
         board.close()
+
+
+def _add_to(board: SummaryWriter, row: Mapping[str, float]) -> None:
+    for key, value in row.items():
+        board.add_scalar(key, value, int(row["epoch"]))
+    board.flush()
 
 
 def _test(

@@ -19,6 +19,8 @@ from sj_ext.readout import Readout
 from sj_ext.surrogate import gradient_density
 from sj_ext.surrogate.density import LayerDensity
 
+_FORMAT = 1
+
 
 @dataclass
 class Selected:
@@ -246,7 +248,7 @@ class Session:
             cuda = torch.cuda.get_rng_state(self.fabric.device)
             rng["cuda"] = self._of_each_process(cuda)
         return {
-            "format": 1,
+            "format": _FORMAT,
             "epoch": self.epoch,
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -264,7 +266,12 @@ class Session:
 
         Args:
             state: What `state()` returned, possibly in another process.
+
+        Raises:
+            ValueError: If another version of the program wrote it.
         """
+        if state["format"] != _FORMAT:
+            raise ValueError(f"it has format {state['format']}, not {_FORMAT}")
         self.epoch = state["epoch"]
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -275,9 +282,11 @@ class Session:
         self.layers = state["layers"]
         self.fabric.strategy.precision.load_state_dict(state["precision"])
         rank = self.fabric.global_rank
-        torch.set_rng_state(state["rng"]["cpu"][rank])
+        # torch reads a state from the start of its storage: a row must be a copy.
+        torch.set_rng_state(state["rng"]["cpu"][rank].clone())
         if "cuda" in state["rng"]:
-            torch.cuda.set_rng_state(state["rng"]["cuda"][rank], self.fabric.device)
+            own = state["rng"]["cuda"][rank].clone()
+            torch.cuda.set_rng_state(own, self.fabric.device)
 
     def _of_each_process(self, own: Tensor) -> Tensor:
         gathered = self.fabric.all_gather(own)

@@ -5,17 +5,20 @@ from torch import Tensor
 
 
 def weighted_mean_over_time(logits: Tensor, weight: Tensor) -> Tensor:
-    """Aggregate logits over time: mean_t(w_t o_t).
+    """Aggregate logits over time: sum_t(w_t o_t) / sum_t(w_t).
 
     Args:
         logits: `[T, N, K]`.
-        weight: `[T]`, of mean 1.
+        weight: `[T]`; of mean 1 the result is mean_t(w_t o_t).
 
     Returns:
-        `[N, K]`, in the dtype of `logits`.
+        `[N, K]`, in the dtype of `logits`; half precision is summed in float32, where
+        rounded weights would no longer have mean 1.
     """
-    weight = weight.to(logits)
-    return torch.einsum("t,tnk->nk", weight / len(weight), logits)
+    dtype = torch.promote_types(logits.dtype, torch.float32)
+    share = weight.to(logits.device, dtype)
+    share = share / share.sum()
+    return torch.einsum("t,tnk->nk", share, logits.to(dtype)).to(logits.dtype)
 
 
 def correct_per_step(logits: Tensor, target: Tensor) -> Tensor:

@@ -41,9 +41,9 @@ class TemporallyWeightedOutput(Readout):
             head.train()
             for x, target in loader:
                 logits = net(x)                                      # [T, N, K]
+                head.update(logits, target)
                 loss = cross_entropy(head(logits), target)
                 ...
-                head.update(logits, target)
             validate(net, head.eval())
             head.end_epoch()
 
@@ -84,7 +84,8 @@ class TemporallyWeightedOutput(Readout):
         super().__init__(T)
         if not isinstance(momentum, (int, float)) or not 0.0 <= momentum < 1.0:
             raise ValueError(f"Expected `momentum` in [0, 1), got {momentum!r}.")
-        if not isinstance(start_epoch, int) or start_epoch < 1:
+        whole = isinstance(start_epoch, int) and not isinstance(start_epoch, bool)
+        if not whole or start_epoch < 1:
             raise ValueError(
                 "Expected `start_epoch` to be an integer of at least 1, since weights "
                 f"follow the accuracies of an epoch before, got {start_epoch!r}."

@@ -186,6 +186,10 @@ class MaskedSurrogate(SurrogateFunctionBase):
             "an instance: give `base` by name, with `base_kwargs`."
         )
 
+    def __getstate__(self) -> dict[str, Any]:
+        # `dense` is about this network: a copy made inside it trains with its mask.
+        return {**self.__dict__, "mask_active": True}
+
     def extra_repr(self) -> str:
         """Show the rule; the base shows itself as a submodule."""
         return f"mask={self._mask!r}"

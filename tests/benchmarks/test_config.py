@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks.runs.config import ConfigError, TrainConfig, from_yaml, read
+from benchmarks.runs.config import ConfigError, TrainConfig, read
 
 
 def test_a_file_is_read_and_the_command_line_wins(tmp_path):
@@ -20,8 +20,9 @@ def test_what_is_written_is_read_back_the_same(tmp_path):
     )
     file = tmp_path / "config.yaml"
     file.write_text(config.to_yaml())
-    assert from_yaml(file) == config
-    assert from_yaml(file).digest() == config.digest()
+    again = read(["--config", str(file)])
+    assert again == config
+    assert again.digest() == config.digest()
 
 
 def test_the_digest_follows_what_determines_the_result():
@@ -64,10 +65,28 @@ def test_an_unknown_option_is_answered_with_the_nearest():
         read(["--optimization.lrr", "3"])
 
 
+@pytest.mark.parametrize("word", ["--optimization.epoch", "--see", "--data.time"])
+def test_a_shortened_option_is_no_option(word):
+    with pytest.raises(ConfigError, match="Unknown key"):
+        read([word, "3"])
+
+
+def test_the_digest_follows_the_host(monkeypatch):
+    here = TrainConfig().digest()
+    monkeypatch.setattr("sj_ext.host.RELEASE", "another")
+    assert TrainConfig().digest() != here
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (["--optimization.lr", "fast"], '"optimization.lr": Expected a .*float.*fast'),
+        (["--seed", "-1"], "Expected `seed` of at least 0, got -1"),
+        (["--optimization.lr", ".nan"], "Expected `optimization.lr` to be positive"),
+        (
+            ["--optimization.weight_decay", ".nan"],
+            "weight_decay` of at least 0, got nan",
+        ),
         (["--optimization.lr", "-1"], "Expected `optimization.lr` to be positive"),
         (
             ["--optimization.epochs", "0"],

@@ -8,7 +8,6 @@ from spikingjelly.activation_based import functional, neuron
 
 from benchmarks.models import VGG, neuron_factory
 from benchmarks.runs.config import NeuronConfig, SurrogateConfig
-from sj_ext.surrogate import MaskedSurrogate
 
 
 def make(channels, size=(48, 48), **surrogate):
@@ -39,24 +38,17 @@ def test_logits_have_a_time_axis_and_samples_do_not_mix():
     torch.testing.assert_close(together[:, 1:2], alone)
 
 
-def test_without_a_mask_the_neurons_hold_the_hosts_own_surrogate():
-    plain, masked = (
-        next(
-            m.surrogate_function
-            for m in make([4], (4, 4), mask=mask).modules()
-            if isinstance(m, neuron.LIFNode)
-        )
-        for mask in (None, {"name": "bernoulli", "p": 0.5})
-    )
-    assert type(plain).__module__ == "spikingjelly.activation_based.surrogate"
-    assert plain.alpha == 2.0
-    assert isinstance(masked, MaskedSurrogate)
-
-
-def test_each_layer_has_a_surrogate_of_its_own():
-    net = make([4, 4], (4, 4), mask={"name": "bernoulli"})
-    found = {id(m) for m in net.modules() if isinstance(m, MaskedSurrogate)}
-    assert len(found) == 2
+def test_each_layer_has_the_hosts_own_surrogate_for_itself():
+    net = make([4, 4], (4, 4))
+    found = [
+        module.surrogate_function
+        for module in net.modules()
+        if isinstance(module, neuron.LIFNode)
+    ]
+    assert len({id(function) for function in found}) == 2
+    for function in found:
+        assert type(function).__module__ == "spikingjelly.activation_based.surrogate"
+        assert function.alpha == 2.0
 
 
 @pytest.mark.parametrize("channels", [[4, "M"], [0], [4.0], [True]])

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from benchmarks.__main__ import main
 from benchmarks.runs.config import read
@@ -133,36 +134,110 @@ def test_a_complete_run_is_not_run_again(trained, small_run, capsys):
     assert (trained.path / "checkpoint.pt").stat().st_mtime_ns == before
 
 
-def test_a_killed_run_resumes_to_the_same_weights_bit_for_bit(
-    trained, small_run, tmp_path
-):
-    words = small_run("output", tmp_path / "killed")
-    folder = RunFolder(read(words))
-    kills = 0
-    for epochs_done in (1, 2, 3):
-        child = run_in_child(words)
-        while child.poll() is None:
-            metrics = folder.path / "metrics.csv"
-            if metrics.exists() and len(folder.read_metrics()) >= epochs_done:
-                child.send_signal(signal.SIGKILL)
-                kills += 1
-                break
-            time.sleep(0.005)
-        child.communicate()
-    assert kills
-    assert not folder.is_complete
-    child = run_in_child(words)
-    printed, _ = child.communicate()
-    assert child.returncode == 0, printed
-    assert "resumed after epoch" in printed
-    assert checkpoints_equal(trained, folder)
+def kill_in(words, place, times=1):
+    """Run in a child that dies, unwarned, as soon as it comes to a place."""
+    script = f"""
+import os, signal, sys, torch
+from benchmarks.runs.folder import RunFolder
+from benchmarks.runs import atomic
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from benchmarks.__main__ import main
+calls = 0
+def die(*args, **kwargs):
+    global calls
+    calls += 1
+    if calls == {times}:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return original(*args, **kwargs)
+owner, name = {place}
+original = getattr(owner, name)
+setattr(owner, name, die)
+sys.exit(main(["train", *sys.argv[1:]]))
+"""
+    done = subprocess.run([sys.executable, "-c", script, *words], capture_output=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr.decode()
+
+
+def same_learning(reference, folder):
+    """Compare two complete runs: weights and predictions bit for bit, and metrics."""
     timeless = [
         [{k: v for k, v in row.items() if "second" not in k} for row in rows]
-        for rows in (trained.read_metrics(), folder.read_metrics())
+        for rows in (reference.read_metrics(), folder.read_metrics())
     ]
-    assert timeless[0] == timeless[1]
-    for name, array in trained.read_predictions().items():
-        assert np.array_equal(array, folder.read_predictions()[name])
+    predictions = (reference.read_predictions(), folder.read_predictions())
+    return (
+        checkpoints_equal(reference, folder)
+        and timeless[0] == timeless[1]
+        and all(np.array_equal(a, predictions[1][k]) for k, a in predictions[0].items())
+    )
+
+
+KILLS = {
+    "while the first checkpoint is written": ("(torch, 'save')", 1),
+    "while the second checkpoint is renamed": ("(atomic, '_flush_to_disk')", 5),
+    "between checkpoint and metrics of the last epoch": (
+        "(RunFolder, 'write_metrics')",
+        4,
+    ),
+    "before the predictions": ("(RunFolder, 'write_predictions')", 1),
+    "before the result": ("(RunFolder, 'write_result')", 1),
+}
+
+
+@pytest.mark.parametrize("moment", KILLS)
+def test_a_run_killed_at_any_moment_resumes_bit_for_bit(
+    trained, small_run, tmp_path, moment
+):
+    words = small_run("output", tmp_path / "killed")
+    kill_in(words, *KILLS[moment])
+    folder = train(read(words), Reporter.silent())
+    assert same_learning(trained, folder)
+    assert not list(folder.path.glob(".*.partial"))
+
+
+def test_a_run_killed_again_and_again_resumes_bit_for_bit(trained, small_run, tmp_path):
+    words = small_run("output", tmp_path / "killed")
+    for _ in range(3):
+        kill_in(words, "(RunFolder, 'write_metrics')", times=2)
+    child = run_in_child(words)
+    printed, _ = child.communicate()
+    assert "resumed after epoch" in printed
+    folder = RunFolder(read(words))
+    assert same_learning(trained, folder)
+    environment = folder.read_environment()
+    done = [found["resumed_after"] for found in environment["earlier"]]
+    assert done == sorted(done)
+    assert environment["resumed_after"] >= done[-1] > 0
+
+
+def test_every_epoch_is_on_the_board_after_a_resume(small_run):
+    words = small_run()
+    kill_in(words, "(RunFolder, 'write_metrics')", times=3)
+    folder = train(read(words), Reporter.silent())
+    accumulator = EventAccumulator(str(folder.path)).Reload()
+    steps = [event.step for event in accumulator.Scalars("train_loss")]
+    assert steps == [1, 2, 3, 4]
+
+
+def test_two_processes_resume_to_the_same_weights(small_run, tmp_path):
+    more = ("device.devices", 2, "optimization.batch_size", 4, "device.threads", 1)
+    whole = small_run(*more, "output", tmp_path / "whole")
+    killed = small_run(*more, "output", tmp_path / "killed")
+    printed, _ = (child := run_in_child(whole)).communicate(timeout=300)
+    assert child.returncode == 0, printed
+    folder = RunFolder(read(killed))
+    child = run_in_child(killed, start_new_session=True)
+    metrics = folder.path / "metrics.csv"
+    while child.poll() is None and not metrics.exists():
+        time.sleep(0.005)
+    os.killpg(child.pid, signal.SIGKILL)
+    child.communicate()
+    assert not folder.is_complete
+    printed, _ = (child := run_in_child(killed)).communicate(timeout=300)
+    assert child.returncode == 0, printed
+    assert printed.count("resumed after epoch") == 1
+    assert same_learning(RunFolder(read(whole)), folder)
 
 
 def test_two_processes_train_one_network(small_run):
@@ -182,6 +257,7 @@ def test_two_processes_train_one_network(small_run):
     ).mean()
     assert accuracy == pytest.approx(result["test_accuracy"]["last"])
     assert printed.count("epoch 4/4") == 1, "only the first process prints"
+    assert printed.count("test accuracy") == 1
 
 
 def test_mixed_precision_trains(small_run):
@@ -223,6 +299,35 @@ def test_a_damaged_checkpoint_is_named(small_run, capsys):
     assert "Delete it to start the run afresh" in message
 
 
+def test_a_checkpoint_of_something_else_is_named(small_run, capsys):
+    words = small_run("optimization.epochs", 1)
+    folder = RunFolder(read(words))
+    folder.save_checkpoint({"weights": torch.zeros(3)})
+    assert "was begun on another data" in explained(capsys, words)
+    assert "Delete the folder" in explained(capsys, words)
+
+
+def test_an_unreadable_result_is_named(trained, small_run, capsys):
+    (trained.path / "result.json").write_text("")
+    message = explained(capsys, small_run())
+    assert f"{trained.path / 'result.json'} is damaged" in message
+
+
+def test_a_full_disk_is_named(small_run):
+    words = small_run("optimization.epochs", 1)
+    script = (
+        "import resource, sys; from benchmarks.__main__ import main;"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000));"
+        "sys.exit(main(['train', *sys.argv[1:]]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, *words], capture_output=True, text=True
+    )
+    assert done.returncode == 2, done.stderr
+    assert re.search(r"^error: .*Could not write .*checkpoint.pt", done.stderr, re.M)
+    assert "Traceback" not in done.stderr
+
+
 def test_a_run_begun_on_other_data_is_not_resumed(small_run, capsys):
     words = small_run("optimization.epochs", 1)
     folder = train(read(words), Reporter.silent())
@@ -252,6 +357,10 @@ def test_a_second_process_is_kept_out_of_the_folder(small_run, capsys):
         (("model.kwargs.depth", 3), "`model.kwargs` of vgg: .*'depth'"),
         (("neuron.name", "LIF"), "Did you mean 'LIFNode'"),
         (("neuron.kwargs.leak", 3), "`neuron.kwargs` of LIFNode: .*'leak'"),
+        (("surrogate.mask.q", 3), "`surrogate.mask`: .*'q'"),
+        (("surrogate.base_kwargs.beta", 3), "`surrogate.base_kwargs` of .*'beta'"),
+        (("device.accelerator", "gpu"), "`device` asks for what is not here"),
+        (("optimization.lr", 1e30), "The training loss became .* in epoch"),
         (("surrogate.base", "Triangle"), "Available: ATan"),
         (("surrogate.mask.p", 2.0), r"Expected `p` in \[0, 1\), got 2.0"),
         (("readout.kwargs.start", 3), "`readout.kwargs` of temporally_weighted"),
