@@ -149,10 +149,15 @@ class TestRequirements:
         assert all(specifier.contains(v, prereleases=True) for v in accepted)
         assert not any(specifier.contains(v, prereleases=True) for v in refused)
 
-    def test_the_library_needs_only_the_host_torch_and_numpy(
+    def test_the_library_needs_only_the_host_torch_numpy_and_numba(
         self, metadata: Message
     ) -> None:
-        assert set(requirements(metadata)) == {"spikingjelly", "torch", "numpy"}
+        assert set(requirements(metadata)) == {
+            "spikingjelly",
+            "torch",
+            "numpy",
+            "numba",
+        }
 
     @pytest.mark.parametrize(
         ("extra", "cupy"), [("cupy12", "cupy-cuda12x"), ("cupy13", "cupy-cuda13x")]

@@ -1,11 +1,14 @@
 """What the README shows works as shown."""
 
+import json
 import re
 from pathlib import Path
 
 import pytest
 
 from benchmarks.__main__ import _TASKS
+from benchmarks.report.readme import RESULTS, filled
+from sj_ext import registry
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -24,6 +27,16 @@ def test_the_python_examples_run_one_after_the_other(capsys):
     assert names["same"].mask.p == 0.3
 
 
+def test_every_figure_is_that_of_a_result_file_with_its_commit():
+    assert filled(README) == README
+    for file in RESULTS.glob("*.json"):
+        environment = json.loads(file.read_text(encoding="utf-8"))["environment"]
+        assert len(environment["commit"]) == 40
+        assert environment["dirty"] is False
+        assert environment["commit"][:10] in README
+        assert f"<!-- begin {file.stem} -->" in README
+
+
 def test_the_first_example_is_as_short_as_promised():
     first = blocks(README, "python")[0]
     assert len([line for line in first.splitlines() if line]) <= 15
@@ -38,7 +51,9 @@ def test_each_command_that_is_named_exists(document):
     assert tasks <= set(_TASKS)
 
 
-def test_the_contributing_example_runs():
+def test_the_contributing_example_runs(monkeypatch):
+    registered = {kind: dict(found) for kind, found in registry._components.items()}
+    monkeypatch.setattr(registry, "_components", registered)
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     (block,) = blocks(text, "python")
     names = {"__name__": "example"}

@@ -22,6 +22,7 @@ HOST = "host, unmasked"
 TORCH = "masked, step by step"
 OURS = "masked, ours"
 RELEASED = "released procedure"
+FLOOR = "no neurons (floor)"
 
 
 @dataclass(frozen=True)
@@ -121,6 +122,8 @@ def time_training_step(
 ) -> dict[str, Timing]:
     """Time a whole training step: forward, loss, backward, AdamW.
 
+    The same network without any neuron shows what is left to gain.
+
     Args:
         network: `"VGGSNN"` or `"ResNet-18"`.
         setting: Shape of the input, of two channels.
@@ -133,7 +136,7 @@ def time_training_step(
     x = _input(setting, 2, device)
     target = torch.randint(10, (setting.batch,), device=device)
     candidates = {}
-    for name, make in _neurons().items():
+    for name, make in {**_neurons(), FLOOR: nn.Identity}.items():
         torch.manual_seed(0)
         net = _network(network, setting, make).to(device)
         if setting.channels_last:

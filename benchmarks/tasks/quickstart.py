@@ -1,5 +1,6 @@
 """`python -m benchmarks quickstart`: three networks on the event digits, one report."""
 
+import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from benchmarks.report.plots import (
     learning_curves,
     readout_weights,
 )
+from benchmarks.runs.atomic import write_text
 from benchmarks.runs.config import TrainConfig, read
 from benchmarks.runs.folder import RunFolder
 from benchmarks.runs.progress import Reporter, duration
@@ -105,11 +107,13 @@ def main(arguments: Sequence[str], reporter: Reporter) -> None:
         arms.append(_Arm(label, folder, folder.read_result(), folder.read_metrics()))
     rows = [_row(arm) for arm in arms]
     reporter.console.print(_console_table(rows))
+    seconds = time.perf_counter() - start
+    _write_summary(options.output / "quickstart-cpu.json", arms, rows, seconds)
     report = options.output / "report.html"
     _write_report(report, arms, rows, frames)
     reporter.line(f"report: {report.absolute()}")
     reporter.line(f"plots:  {(report.parent / 'plots').absolute()}")
-    reporter.line(f"took {duration(time.perf_counter() - start)}")
+    reporter.line(f"took {duration(seconds)}")
 
 
 def _config(file: str, overrides: Mapping[str, Any]) -> TrainConfig:
@@ -129,6 +133,18 @@ def _row(arm: _Arm) -> tuple[str, ...]:
         f"{arm.result['firing_rate']:.3f}",
         f"{arm.result['seconds_per_epoch']:.1f}",
     )
+
+
+def _write_summary(
+    path: Path, arms: Sequence[_Arm], rows: Sequence[Sequence[str]], seconds: float
+) -> None:
+    content = {
+        "columns": _COLUMNS,
+        "rows": rows,
+        "seconds": seconds,
+        "environment": arms[-1].folder.read_environment(),
+    }
+    write_text(path, json.dumps(content, indent=1) + "\n")
 
 
 def _console_table(rows: Sequence[Sequence[str]]) -> ConsoleTable:

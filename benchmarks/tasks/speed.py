@@ -51,7 +51,7 @@ def main(arguments: Sequence[str], reporter: Reporter) -> None:
         title = f"layer [10, 4, 32, 48, 48] with {what} = {value}"
         tables[title] = timing
         _show(reporter, title, timing)
-    path = options.output / f"masked-{device.type}.json"
+    path = options.output / f"speed-masked-{device.type}.json"
     _write(path, tables)
     reporter.line(f"written to {path}")
 

@@ -1,77 +1,35 @@
 """The one door to what differs between SpikingJelly releases or is private there.
 
-One module a release holds the same few functions; which of them runs is chosen here,
-at import, by what the installed host can do, and cross-checked with its metadata.
+One module a release holds the same few functions; which of them runs is chosen at
+import.
 """
 
-from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
-from importlib.util import find_spec
-from types import ModuleType
+# Selected before anything of the host is imported, so that a host that is missing or
+# too old gets a message and no other error.
+from sj_ext.host._selection import RELEASE, SUPPORTED, UnsupportedHostError, module
+from sj_ext.host._surrogates import surrogate_arguments, surrogate_classes
 
-from sj_ext.host._surrogates import surrogate_classes
-
-SUPPORTED = ("2.0.0", "2.0.0rc1")
-"""The SpikingJelly releases that this package was tested with."""
-
-
-class UnsupportedHostError(ImportError):
-    """The installed SpikingJelly is none of the supported releases."""
-
-
-def _installed_release() -> str:
-    try:
-        return version("spikingjelly")
-    except PackageNotFoundError:
-        raise UnsupportedHostError(
-            "Expected SpikingJelly to be installed with pip, found no package "
-            f"metadata. Supported releases: {', '.join(SUPPORTED)}."
-        ) from None
-
-
-def _release_by_capability() -> str | None:
-    has_ops = find_spec("spikingjelly._ops") is not None
-    has_cupy = find_spec("spikingjelly.activation_based.cuda_kernel") is not None
-    return {(True, False): "2.0.0", (False, True): "2.0.0rc1"}.get((has_ops, has_cupy))
-
-
-def _select() -> tuple[str, ModuleType]:
-    release = _installed_release()
-    capability = _release_by_capability()
-    if release not in SUPPORTED:
-        raise UnsupportedHostError(
-            f"Expected a supported SpikingJelly ({', '.join(SUPPORTED)}), got "
-            f"{release}. Install one: pip install 'spikingjelly==2.0.0'."
-        )
-    if capability != release:
-        raise UnsupportedHostError(
-            f"SpikingJelly's metadata says {release}, but its modules look like "
-            f"{capability or 'no supported release'}: two releases are mixed on "
-            "sys.path. Reinstall it, or put one whole release first on PYTHONPATH."
-        )
-    name = f"_release_{release.replace('.', '_')}"
-    return release, import_module(f"sj_ext.host.{name}")
-
-
-RELEASE, _module = _select()
-"""The release of SpikingJelly that runs, such as `"2.0.0"`."""
-
-nodes_without_gradient_in_eval = _module.nodes_without_gradient_in_eval
-multi_step_backends = _module.multi_step_backends
-set_kernel = _module.set_kernel
-fused_refusal = _module.fused_refusal
-fused_forward = _module.fused_forward
-fused_backward = _module.fused_backward
+nodes_without_gradient_in_eval = module.nodes_without_gradient_in_eval
+multi_step_backends = module.multi_step_backends
+set_kernel = module.set_kernel
+enter_registry = module.enter_registry
+surrogate_refusal = module.surrogate_refusal
+fused_refusal = module.fused_refusal
+fused_forward = module.fused_forward
+fused_backward = module.fused_backward
 
 __all__ = [
     "RELEASE",
     "SUPPORTED",
     "UnsupportedHostError",
+    "enter_registry",
     "fused_backward",
     "fused_forward",
     "fused_refusal",
     "multi_step_backends",
     "nodes_without_gradient_in_eval",
     "set_kernel",
+    "surrogate_arguments",
     "surrogate_classes",
+    "surrogate_refusal",
 ]

@@ -1,5 +1,6 @@
 """SpikingJelly 2.0.0: native CUDA and Triton kernels, picked by the host itself."""
 
+from collections.abc import Iterable
 from functools import cache
 from importlib import import_module
 from typing import Any
@@ -96,6 +97,44 @@ def set_kernel(node: nn.Module, kernel: str) -> None:
         node: A neuron of the host.
         kernel: `"torch"` or the name of a kernel.
     """
+
+
+def enter_registry(
+    neurons: Iterable[type[nn.Module]], surrogates: Iterable[type[nn.Module]]
+) -> bool:
+    """Let the host's configurations name classes by their path.
+
+    Args:
+        neurons: Classes derived from the host's `BaseNode`.
+        surrogates: Classes derived from its `SurrogateFunctionBase`.
+
+    Returns:
+        Whether the host has a registry that took them.
+    """
+    try:
+        vision = import_module("spikingjelly.activation_based.distributed.vision")
+    except ImportError:
+        # A torch without torch.distributed: then there are no configurations either.
+        return False
+    for neuron_class in neurons:
+        vision.register_neuron_class(neuron_class)
+    for surrogate_class in surrogates:
+        vision.register_surrogate_class(surrogate_class)
+    return True
+
+
+def surrogate_refusal(node: nn.Module) -> str | None:
+    """Say why a neuron cannot run a surrogate that the host does not know.
+
+    Args:
+        node: A neuron of the host, or of a class derived from one.
+
+    Returns:
+        The reason, or None if it can.
+    """
+    if isinstance(node, neuron.ILIFNode):
+        return "its multi-step pass takes no surrogate but MultiLevelSpikeCount"
+    return None
 
 
 def fused_refusal(kernel: str, dynamics: Any, device: torch.device) -> str | None:

@@ -2,6 +2,7 @@
 
 import inspect
 import math
+from collections.abc import Iterable
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
@@ -117,6 +118,39 @@ def set_kernel(node: Any, kernel: str) -> None:
     """
     if kernel in ("torch", *multi_step_backends()):
         node._backend = kernel
+
+
+def enter_registry(
+    neurons: Iterable[type[nn.Module]], surrogates: Iterable[type[nn.Module]]
+) -> bool:
+    """Let the host's configurations name classes by their path.
+
+    Args:
+        neurons: Classes derived from the host's `BaseNode`.
+        surrogates: Classes derived from its `SurrogateFunctionBase`.
+
+    Returns:
+        Whether the host has a registry that took them; this release has none.
+    """
+    return False
+
+
+def surrogate_refusal(node: nn.Module) -> str | None:
+    """Say why a neuron cannot run a surrogate that the host does not know.
+
+    Args:
+        node: A neuron of the host, or of a class derived from one.
+
+    Returns:
+        The reason, or None if it can.
+    """
+    backend = getattr(node, "backend", "torch")
+    if backend not in ("cupy", "triton"):
+        return None
+    return (
+        f"its backend is {backend!r}, whose kernels take the host's surrogates only: "
+        "set it to 'torch'"
+    )
 
 
 def fused_refusal(kernel: str, dynamics: Any, device: torch.device) -> str | None:

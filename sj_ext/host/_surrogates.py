@@ -1,5 +1,7 @@
 """The host's surrogate functions by name; the same in every supported release."""
 
+from typing import Any
+
 from spikingjelly.activation_based import surrogate
 
 
@@ -16,3 +18,8 @@ def surrogate_classes() -> dict[str, type[surrogate.SurrogateFunctionBase]]:
         and issubclass(member, surrogate.SurrogateFunctionBase)
         and member is not surrogate.SurrogateFunctionBase
     }
+
+
+def surrogate_arguments(function: surrogate.SurrogateFunctionBase) -> dict[str, Any]:
+    """Read back the arguments that a surrogate function keeps, but `spiking`."""
+    return dict(function._sg_params)

@@ -1,5 +1,9 @@
-"""Masked neurons: the host's, with a masked surrogate, on fused backends."""
+"""Masked neurons: the host's, with a masked surrogate, on fused backends.
 
+On SpikingJelly 2.0.0 the host's configurations can name them by their path.
+"""
+
+from sj_ext import host
 from sj_ext.neuron.dynamics import Dynamics
 from sj_ext.neuron.masked import (
     MaskedEIFNode,
@@ -11,6 +15,7 @@ from sj_ext.neuron.masked import (
     MaskedQIFNode,
 )
 from sj_ext.neuron.swap import SwapReport, mask_neurons, unmask_neurons
+from sj_ext.surrogate import MaskedSurrogate
 
 __all__ = [
     "Dynamics",
@@ -38,3 +43,15 @@ for _class in (
     SwapReport,
 ):
     _class.__module__ = __name__
+
+host.enter_registry(
+    (
+        MaskedEIFNode,
+        MaskedIFNode,
+        MaskedIzhikevichNode,
+        MaskedLIFNode,
+        MaskedParametricLIFNode,
+        MaskedQIFNode,
+    ),
+    (MaskedSurrogate,),
+)

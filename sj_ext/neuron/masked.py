@@ -44,6 +44,21 @@ BACKENDS = ("auto", "torch", *_FUSED)
 """What `backend` of a masked neuron can be: see `MaskedNode`."""
 
 
+def check_backend(backend: object) -> None:
+    """Check the name of a backend.
+
+    Args:
+        backend: What came.
+
+    Raises:
+        ValueError: If it is none of `BACKENDS`.
+    """
+    if backend not in BACKENDS:
+        raise ValueError(
+            f"Expected `backend` to be one of {', '.join(BACKENDS)}, got {backend!r}."
+        )
+
+
 class MaskedNode(neuron.BaseNode):
     """What the masked neurons have in common; use one of the classes below.
 
@@ -60,9 +75,11 @@ class MaskedNode(neuron.BaseNode):
         "auto"    a fused one where it is exact for the case and was measured to be
                   faster, else "torch"; why a case is not fused is logged once
 
-    A backend that was asked for by name raises where it cannot run the case. While no
-    mask acts (in eval mode, inside `sj_ext.surrogate.dense`) the host runs its own
-    neuron with the plain base. Half-precision input keeps its state in float32.
+    A backend that was asked for by name, also through the host's
+    `functional.set_backend`, is kept as it is, and raises where a masked pass cannot
+    run on it: whether there is a GPU shows in the input. While no mask acts (in eval
+    mode, inside `sj_ext.surrogate.dense`) the host runs its own neuron with the plain
+    base. Half-precision input keeps its state in float32.
 
     Attributes:
         backend_in_use: What the last multi-step pass ran on: a backend by name,
@@ -72,6 +89,7 @@ class MaskedNode(neuron.BaseNode):
     _host_class: ClassVar[type[neuron.BaseNode]]
     _constants: ClassVar[tuple[str, ...]] = ()
     backend_in_use: str | None = None
+    v_seq: Tensor | None
     _chosen_backend: str = "auto"
 
     def __init__(
@@ -101,10 +119,7 @@ class MaskedNode(neuron.BaseNode):
 
     @backend.setter
     def backend(self, value: str) -> None:
-        if value not in BACKENDS:
-            raise ValueError(
-                f"Expected `backend` to be one of {', '.join(BACKENDS)}, got {value!r}."
-            )
+        check_backend(value)
         self._chosen_backend = value
 
     def dynamics(self) -> Dynamics:
@@ -138,7 +153,18 @@ class MaskedNode(neuron.BaseNode):
         if x.dtype in _HALF:
             # Only shape, type and device are read.
             x = torch.empty_like(x, dtype=torch.float32)
+        # The host makes tensors of floats alone, and `node.v = 0` sets an int.
+        states = tuple(float(one) if type(one) is int else one for one in states)
         return super().materialize_states((x, *others), states, step_mode)
+
+    def detach(self) -> None:
+        """Cut the graph behind the states and the stored potentials."""
+        # Not in place, as the host does: a state may be a view of all steps.
+        for name, value in self._memories.items():
+            if isinstance(value, Tensor):
+                self._memories[name] = value.detach()
+        if isinstance(self.v_seq, Tensor):
+            self.v_seq = self.v_seq.detach()
 
     def multi_step_forward(self, x_seq: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """Run over all steps and keep the last state.
@@ -187,11 +213,16 @@ class MaskedNode(neuron.BaseNode):
         Returns:
             `(spikes,)` and the states after the step.
         """
-        (x, *others), half = inputs, inputs[0].dtype in _HALF
-        twin = self._as_host(self._surrogate_that_acts(), x.device)
-        (spikes,), states = twin.single_step_functional_forward(
-            (x.float() if half else x, *others), states, **kwargs
-        )
+        x, *others = inputs
+        surrogate = self._surrogate_that_acts()
+        given = (x.float() if x.dtype in _HALF else x, *others)
+        if _can_be_traced(surrogate, x.device):
+            (spikes,), states = self._one_step(surrogate, given, states, **kwargs)
+        else:
+            twin = self._as_host(surrogate, x.device)
+            (spikes,), states = twin.single_step_functional_forward(
+                given, states, **kwargs
+            )
         return (spikes.to(x.dtype),), states
 
     def _multi_step(
@@ -214,13 +245,33 @@ class MaskedNode(neuron.BaseNode):
         surrogate = self._surrogate_that_acts()
         if isinstance(surrogate, MaskedSurrogate):
             surrogate.new_sequence()
+        given = x_seq.float() if x_seq.dtype in _HALF else x_seq
+        if _can_be_traced(surrogate, x_seq.device):
+            steps, v_steps = [], []
+            for x in given.unbind():
+                (spike,), states = self._one_step(surrogate, (x,), states)
+                steps.append(spike)
+                v_steps.append(states[0])
+            v_seq = torch.stack(v_steps) if store_v_seq else None
+            return torch.stack(steps).to(x_seq.dtype), states, v_seq
         twin = self._as_host(surrogate, x_seq.device)
         twin._memories = dict(zip(self._memories, states, strict=True))
         twin._store_v_seq = store_v_seq
-        spikes = twin.multi_step_forward(
-            x_seq.float() if x_seq.dtype in _HALF else x_seq
-        )
+        spikes = twin.multi_step_forward(given)
         return spikes.to(x_seq.dtype), tuple(twin._memories.values()), twin.v_seq
+
+    def _one_step(
+        self,
+        surrogate: nn.Module,
+        inputs: tuple[Tensor, ...],
+        states: tuple[Any, ...],
+        **kwargs: Any,
+    ) -> tuple[tuple[Tensor], tuple[Any, ...]]:
+        # What torch.compile can trace in place of a twin.
+        view = _StepView(self, surrogate)
+        return self._host_class.single_step_functional_forward(
+            view, inputs, states, **kwargs
+        )
 
     def _choose(
         self, x_seq: Tensor, states: tuple[Any, ...]
@@ -249,7 +300,8 @@ class MaskedNode(neuron.BaseNode):
 
     @staticmethod
     def _log_once(message: str) -> None:
-        if message not in _logged:
+        # Writing a log would break a graph that is being compiled.
+        if not torch.compiler.is_compiling() and message not in _logged:
             _logged.add(message)
             _log.info(message)
 
@@ -283,6 +335,26 @@ class MaskedNode(neuron.BaseNode):
         """Show the host's settings and the backend."""
         shown = self._as_host(self.surrogate_function).extra_repr()
         return f"{shown}, masked backend={self.backend}"
+
+
+def _can_be_traced(surrogate: nn.Module, device: torch.device) -> bool:
+    # On CUDA the host has kernels for a plain base, which are worth a graph break.
+    return torch.compiler.is_compiling() and (
+        isinstance(surrogate, MaskedSurrogate) or device.type != "cuda"
+    )
+
+
+class _StepView:
+    """A node as its host class's equations read it, with another surrogate."""
+
+    backend = "torch"
+
+    def __init__(self, node: MaskedNode, surrogate: nn.Module) -> None:
+        self.node = node
+        self.surrogate_function = surrogate
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.node, name)
 
 
 class MaskedIFNode(MaskedNode, neuron.IFNode):

@@ -9,6 +9,7 @@ from spikingjelly.activation_based import base as host_base
 from spikingjelly.activation_based.surrogate import SurrogateFunctionBase
 from torch import Tensor
 
+from sj_ext import host
 from sj_ext.registry import create, lookup, name_of, register
 from sj_ext.surrogate.functional import mask_gradient
 from sj_ext.surrogate.rule import MaskRule
@@ -176,9 +177,9 @@ class MaskedSurrogate(SurrogateFunctionBase):
 
     def _base_kwargs(self) -> dict[str, Any]:
         accepted = set(inspect.signature(type(self.base)).parameters) - {"spiking"}
-        current = self.base._sg_params
+        current = host.surrogate_arguments(self.base)
         if set(current) <= accepted:
-            return dict(current)
+            return current
         if self._given_kwargs:
             return self._given_kwargs
         raise ValueError(

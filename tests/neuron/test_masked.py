@@ -131,6 +131,147 @@ def test_stored_potentials_are_the_hosts_and_pass_gradients(backend):
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("step_mode", ["s", "m"])
+@pytest.mark.parametrize(("ours", "theirs"), PAIRS)
+def test_potentials_are_stored_where_the_host_stores_them(ours, theirs, step_mode):
+    x = torch.rand(3, 2, 5)
+    stored = []
+    for node in (
+        ours(surrogate_function=triangle(0.0), store_v_seq=True),
+        theirs(surrogate_function=surrogate.PiecewiseQuadratic(2.0), store_v_seq=True),
+    ):
+        functional.set_step_mode(node, step_mode)
+        for one in x if step_mode == "s" else [x]:
+            node(one)
+        stored.append([node.v_seq, *node._memories.values()])
+    for a, b in zip(*stored, strict=True):
+        if b is None:
+            assert a is None
+        else:
+            torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("backend", ["auto", "torch"])
+@pytest.mark.parametrize("shape", [(1, 1, 1), (1, 3, 5), (4, 0, 5), (4, 1), (4,)])
+@pytest.mark.parametrize(("ours", "theirs"), PAIRS)
+def test_shapes_at_the_edge_are_the_hosts(ours, theirs, shape, backend):
+    x = 2 * torch.rand(shape)
+    node = ours(surrogate_function=triangle(0.0), step_mode="m", backend=backend)
+    plain = theirs(surrogate_function=surrogate.PiecewiseQuadratic(2.0), step_mode="m")
+    for a, b in zip(run(node, x), run(plain, x), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("backend", ["auto", "torch"])
+@pytest.mark.parametrize(
+    "v",
+    [
+        0.3,
+        torch.full((3, 5), 0.3),
+        torch.full((3, 5), 0.3, dtype=torch.float64),
+        torch.full((1, 5), 0.3).expand(3, 5),
+        torch.tensor(0.3),
+        torch.full((2, 5), 0.3),
+    ],
+    ids=["number", "tensor", "double", "expanded", "scalar", "other shape"],
+)
+def test_a_potential_set_by_hand_is_taken_as_the_host_takes_it(v, backend):
+    x = 2 * torch.rand(4, 3, 5)
+    node = masked.MaskedLIFNode(
+        surrogate_function=triangle(0.0), step_mode="m", backend=backend
+    )
+    plain = neuron.LIFNode(
+        surrogate_function=surrogate.PiecewiseQuadratic(2.0), step_mode="m"
+    )
+    node.v = plain.v = v
+    for a, b in zip(run(node, x), run(plain, x), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(("ours", "theirs"), PAIRS)
+def test_a_potential_may_be_set_to_an_integer(ours, theirs):
+    x = 2 * torch.rand(4, 3, 5)
+    node = ours(surrogate_function=triangle(0.0), step_mode="m")
+    node.v = 0.0
+    expected = node(x)
+    functional.reset_net(node)
+    node.v = 0
+    assert torch.equal(node(x), expected)
+
+
+@pytest.mark.parametrize("backend", ["auto", "torch"])
+def test_a_potential_set_by_hand_receives_its_gradient(backend):
+    v = torch.full((3, 5), 0.9, requires_grad=True)
+    node = masked.MaskedLIFNode(
+        surrogate_function=triangle(0.0), step_mode="m", backend=backend
+    )
+    node.v = v
+    node(torch.full((2, 3, 5), 1.1)).sum().backward()
+    assert (v.grad != 0).all()
+
+
+@pytest.mark.parametrize(
+    ("v_threshold", "backend"), [(0.4, "cpu"), (torch.tensor(0.4), "torch")]
+)
+def test_a_threshold_changed_later_counts(v_threshold, backend):
+    x = torch.rand(4, 3, 50)
+    node = masked.MaskedLIFNode(surrogate_function=triangle(0.0), step_mode="m")
+    plain = neuron.LIFNode(
+        surrogate_function=surrogate.PiecewiseQuadratic(2.0), step_mode="m"
+    )
+    before, _ = run(node, x)
+    node.v_threshold = plain.v_threshold = v_threshold
+    after, gradient = run(node, x)
+    assert node.backend_in_use == backend
+    expected, expected_gradient = run(plain, x)
+    torch.testing.assert_close(after, expected)
+    torch.testing.assert_close(gradient, expected_gradient)
+    assert not torch.equal(before, after)
+
+
+def test_states_follow_the_module_to_another_type():
+    node = masked.MaskedLIFNode(surrogate_function=triangle(), step_mode="m")
+    x = torch.rand(3, 2, 5)
+    node(x)
+    state = node.v.clone()
+    node.double()
+    assert torch.equal(node.v, state.double())
+    assert node(x.double()).dtype == node.v.dtype == torch.float64
+
+
+@pytest.mark.parametrize("backend", ["auto", "torch"])
+def test_detaching_cuts_the_graph_and_keeps_the_states(backend):
+    node = masked.MaskedLIFNode(
+        surrogate_function=triangle(), step_mode="m", store_v_seq=True, backend=backend
+    )
+    node(torch.rand(3, 2, 5, requires_grad=True))
+    assert node.v.requires_grad
+    # A state that is a view of all steps, as the host's kernels leave it.
+    node.v = node.v_seq[-1]
+    state = node.v.clone()
+    functional.detach_net(node)
+    assert torch.equal(node.v, state)
+    assert not node.v.requires_grad
+    assert not node.v_seq.requires_grad
+
+
+@pytest.mark.skipif(
+    not hasattr(functional, "set_backend"), reason="this release picks by itself"
+)
+def test_a_backend_set_by_the_host_is_kept_and_refused_when_it_cannot_run():
+    net = torch.nn.Sequential(
+        masked.MaskedLIFNode(surrogate_function=triangle()),
+    )
+    functional.set_step_mode(net, "m")
+    functional.set_backend(net, "cupy")
+    assert net[0].backend == "cupy"
+    with pytest.raises(ValueError, match="cannot run on backend='cupy': needs a CUDA"):
+        net(torch.rand(3, 2, 5))
+    functional.set_backend(net, "torch")
+    net(torch.rand(3, 2, 5))
+    assert net[0].backend_in_use == "torch"
+
+
 def test_functional_forward_leaves_the_memory_alone():
     node = masked.MaskedLIFNode(surrogate_function=triangle(0.0), step_mode="m")
     x = torch.randn(4, 3, 5)

@@ -384,14 +384,14 @@ def test_what_would_not_be_exact_is_refused_with_the_reason(changes, reason):
 @pytest.mark.parametrize("neuron", table.NEURONS)
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_the_private_functions_of_the_host_are_as_they_were(kernel, neuron):
-    from sj_ext.host import _module
+    from sj_ext.host._selection import module
 
     if host.RELEASE == "2.0.0":
-        assert _module._interface_change(neuron) is None
+        assert module._interface_change(neuron) is None
     elif kernel == "cupy":
-        assert _module._cupy_interface_change(neuron) is None
-    elif neuron in _module._TRITON_MODULES:
-        assert _module._triton_interface_change(neuron) is None
+        assert module._cupy_interface_change(neuron) is None
+    elif neuron in module._TRITON_MODULES:
+        assert module._triton_interface_change(neuron) is None
 
 
 @pytest.mark.parametrize("alpha", [0.01, 0.5, 2.0, 100.0])

@@ -1,0 +1,107 @@
+"""`python -m benchmarks.report.readme`: write the README's tables from the results.
+
+A figure in the README stands between two marker comments and comes from a file under
+`benchmarks/results`, written by the command that is named beside it.
+"""
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.runs.atomic import write_text
+from benchmarks.speed import masked
+
+_ROOT = Path(__file__).resolve().parents[2]
+README = _ROOT / "README.md"
+RESULTS = _ROOT / "benchmarks" / "results"
+
+
+def filled(text: str) -> str:
+    """Put the tables of the present results between their markers.
+
+    Args:
+        text: A README with `<!-- begin NAME -->` and `<!-- end NAME -->`.
+
+    Returns:
+        The same with all tables as the results give them.
+    """
+    for name, render in _TABLES.items():
+        file = RESULTS / f"{name}.json"
+        content = render(json.loads(file.read_text(encoding="utf-8")))
+        pattern = rf"(<!-- begin {name} -->\n).*?(<!-- end {name} -->)"
+        text = re.sub(
+            pattern,
+            lambda found, block=content: f"{found[1]}{block}\n{found[2]}",
+            text,
+            flags=re.DOTALL,
+        )
+    return text
+
+
+def _quickstart(result: Mapping[str, Any]) -> str:
+    widths = [
+        max(map(len, column))
+        for column in zip(result["columns"], *result["rows"], strict=True)
+    ]
+
+    def line(cells: Sequence[str]) -> str:
+        first, *others = (
+            cell.rjust(width) if number else cell.ljust(width)
+            for number, (cell, width) in enumerate(zip(cells, widths, strict=True))
+        )
+        return "  ".join([first, *others]).rstrip()
+
+    table = "\n".join(line(cells) for cells in (result["columns"], *result["rows"]))
+    return (
+        f"```text\n{table}\n```\n\n"
+        f"{result['seconds']:.0f} s with the preparation of the data, seed "
+        f"{result['environment']['seed']}, {_where(result['environment'])}. One seed "
+        "on 451 test recordings: the differences between the rows mean nothing. "
+        "Derivatives and firing rate are those of the last training batch."
+    )
+
+
+def _speed(result: Mapping[str, Any]) -> str:
+    names = (masked.HOST, masked.RELEASED, masked.OURS)
+    header = ["", *names, "ours / host", "released / ours"]
+    rows = [header, ["---", *["---:"] * (len(header) - 1)]]
+    floors = []
+    for title, timings in result["tables"].items():
+        seconds = {name: timings[name]["seconds"] for name in names}
+        ours = seconds[masked.OURS]
+        rows.append(
+            [
+                title,
+                *(f"{seconds[name] * 1e3:.0f} ms" for name in names),
+                f"{ours / seconds[masked.HOST]:.2f}",
+                f"{seconds[masked.RELEASED] / ours:.2f}",
+            ]
+        )
+        if masked.FLOOR in timings:
+            floors.append(f"{title}: {timings[masked.FLOOR]['seconds'] * 1e3:.0f} ms")
+    table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    return (
+        f"{table}\n\nForward and backward, medians, {_where(result['environment'])}. "
+        "A training step is mostly convolutions; without any neuron it takes "
+        f"{'; '.join(floors)}."
+    )
+
+
+def _where(environment: Mapping[str, Any]) -> str:
+    return (
+        f"{environment['threads']} threads of an {environment['cpu']}, SpikingJelly "
+        f"{environment['host']}, torch {environment['packages']['torch']}, commit "
+        f"{environment['commit'][:10]}"
+    )
+
+
+_TABLES: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
+    "quickstart-cpu": _quickstart,
+    "speed-masked-cpu": _speed,
+}
+
+
+if __name__ == "__main__":
+    write_text(README, filled(README.read_text(encoding="utf-8")))
