@@ -6,6 +6,7 @@ A figure in the README stands between two marker comments and comes from a file 
 
 import json
 import re
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -54,39 +55,39 @@ def _quickstart(result: Mapping[str, Any]) -> str:
         return "  ".join([first, *others]).rstrip()
 
     table = "\n".join(line(cells) for cells in (result["columns"], *result["rows"]))
-    return (
-        f"```text\n{table}\n```\n\n"
+    text = (
         f"{result['seconds']:.0f} s with the preparation of the data, seed "
         f"{result['environment']['seed']}, {_where(result['environment'])}. One seed "
         "on 451 test recordings: the differences between the rows mean nothing. "
         "Derivatives and firing rate are those of the last training batch."
     )
+    return f"```text\n{table}\n```\n\n{textwrap.fill(text, 88)}"
 
 
 def _speed(result: Mapping[str, Any]) -> str:
     names = (masked.HOST, masked.RELEASED, masked.OURS)
-    header = ["", *names, "ours / host", "released / ours"]
+    header = ["", *names, masked.FLOOR, "ours / host", "released / ours"]
     rows = [header, ["---", *["---:"] * (len(header) - 1)]]
-    floors = []
     for title, timings in result["tables"].items():
         seconds = {name: timings[name]["seconds"] for name in names}
         ours = seconds[masked.OURS]
+        floor = timings.get(masked.FLOOR)
         rows.append(
             [
                 title,
                 *(f"{seconds[name] * 1e3:.0f} ms" for name in names),
+                f"{floor['seconds'] * 1e3:.0f} ms" if floor else "",
                 f"{ours / seconds[masked.HOST]:.2f}",
                 f"{seconds[masked.RELEASED] / ours:.2f}",
             ]
         )
-        if masked.FLOOR in timings:
-            floors.append(f"{title}: {timings[masked.FLOOR]['seconds'] * 1e3:.0f} ms")
     table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
-    return (
-        f"{table}\n\nForward and backward, medians, {_where(result['environment'])}. "
-        "A training step is mostly convolutions; without any neuron it takes "
-        f"{'; '.join(floors)}."
+    text = (
+        f"Forward and backward, medians of one run, {_where(result['environment'])}. "
+        "Most of a training step are convolutions: the floor is the same step with the "
+        "neurons taken out."
     )
+    return f"{table}\n\n{textwrap.fill(text, 88)}"
 
 
 def _where(environment: Mapping[str, Any]) -> str:

@@ -49,7 +49,10 @@ def describe_environment() -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "gpu": torch.cuda.get_device_name() if cuda else None,
         "cuda": torch.version.cuda if cuda else None,
-        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        # Where things lie on this machine says nothing about the result.
+        "command": [
+            Path(word).name if Path(word).is_absolute() else word for word in sys.argv
+        ],
     }
 
 

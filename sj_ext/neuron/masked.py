@@ -323,9 +323,11 @@ class MaskedNode(neuron.BaseNode):
         twin = object.__new__(self._host_class)
         twin.__dict__.update(self.__dict__)
         twin.__dict__["_modules"] = {**self._modules, "surrogate_function": surrogate}
-        masked = isinstance(surrogate, MaskedSurrogate)
+        # The host's kernels know its own surrogates: the base, not what masks or
+        # measures it.
+        plain = surrogate is not self.surrogate_function
         on_gpu = device is not None and device.type == "cuda"
-        if masked or not on_gpu:
+        if not (plain and on_gpu):
             host.set_kernel(twin, "torch")
         elif self.backend not in ("auto", "cpu"):
             host.set_kernel(twin, self.backend)
