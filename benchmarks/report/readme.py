@@ -65,8 +65,8 @@ def _quickstart(result: Mapping[str, Any]) -> str:
 
 
 def _speed(result: Mapping[str, Any]) -> str:
-    names = (masked.HOST, masked.RELEASED, masked.OURS)
-    header = ["", *names, masked.FLOOR, "ours / host", "released / ours"]
+    names = (masked.HOST, masked.TORCH, masked.RELEASED, masked.OURS)
+    header = ["", *names, masked.FLOOR, "ours / host", "released / ours", "kept MB"]
     rows = [header, ["---", *["---:"] * (len(header) - 1)]]
     for title, timings in result["tables"].items():
         seconds = {name: timings[name]["seconds"] for name in names}
@@ -79,13 +79,18 @@ def _speed(result: Mapping[str, Any]) -> str:
                 f"{floor['seconds'] * 1e3:.0f} ms" if floor else "",
                 f"{ours / seconds[masked.HOST]:.2f}",
                 f"{seconds[masked.RELEASED] / ours:.2f}",
+                " / ".join(
+                    f"{timings[name]['saved_bytes'] / 1e6:.0f}"
+                    for name in (masked.HOST, masked.OURS)
+                ),
             ]
         )
     table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
     text = (
         f"Forward and backward, medians of one run, {_where(result['environment'])}. "
         "Most of a training step are convolutions: the floor is the same step with the "
-        "neurons taken out."
+        "neurons taken out. Kept is what autograd holds for the backward pass, host / "
+        "ours."
     )
     return f"{table}\n\n{textwrap.fill(text, 88)}"
 

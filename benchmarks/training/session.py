@@ -150,6 +150,7 @@ class Session:
             else:
                 with gradient_density(self.network) as measured:
                     logits = self.model(frames)
+                measured.all_reduce()
                 density = measured.total
                 self.layers = {
                     name: {

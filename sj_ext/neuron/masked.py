@@ -1,5 +1,6 @@
 """The host's neurons with a masked surrogate, on the fastest backend that is exact."""
 
+import inspect
 import logging
 from collections.abc import Callable
 from functools import partial
@@ -79,7 +80,9 @@ class MaskedNode(neuron.BaseNode):
     `functional.set_backend`, is kept as it is, and raises where a masked pass cannot
     run on it: whether there is a GPU shows in the input. While no mask acts (in eval
     mode, inside `sj_ext.surrogate.dense`) the host runs its own neuron with the plain
-    base. Half-precision input keeps its state in float32.
+    base. Half-precision input keeps its state in float32. The fused backends give no
+    second derivatives, and on `"cpu"` the input must not be changed in place before
+    the backward pass.
 
     Attributes:
         backend_in_use: What the last multi-step pass ran on: a backend by name,
@@ -92,19 +95,15 @@ class MaskedNode(neuron.BaseNode):
     v_seq: Tensor | None
     _chosen_backend: str = "auto"
 
-    def __init__(
-        self,
-        *args: Any,
-        surrogate_function: nn.Module,
-        backend: str = "auto",
-        **kwargs: Any,
-    ) -> None:
-        if not isinstance(surrogate_function, MaskedSurrogate):
+    def __init__(self, *args: Any, backend: str = "auto", **kwargs: Any) -> None:
+        given = inspect.signature(self._host_class).bind(*args, **kwargs).arguments
+        surrogate = given.get("surrogate_function")
+        if not isinstance(surrogate, MaskedSurrogate):
             raise TypeError(
                 "Expected `surrogate_function` to be a MaskedSurrogate, got "
-                f"{type(surrogate_function).__name__}."
+                f"{'none' if surrogate is None else type(surrogate).__name__}."
             )
-        super().__init__(*args, surrogate_function=surrogate_function, **kwargs)
+        super().__init__(*args, **kwargs)
         self.backend = backend
 
     @property
@@ -177,6 +176,10 @@ class MaskedNode(neuron.BaseNode):
         Returns:
             Spikes, of the shape of `x_seq`.
         """
+        own = MaskedNode.multi_step_functional_forward
+        if type(self).multi_step_functional_forward is not own:
+            # A subclass has equations of its own, which the host then runs.
+            return super().multi_step_forward(x_seq, *args, **kwargs)
         states = self.materialize_states((x_seq, *args), self._states(), "m")
         spikes, states, v_seq = self._multi_step(x_seq, states, self.store_v_seq)
         for name, value in zip(self._memories, states, strict=True):
@@ -243,8 +246,9 @@ class MaskedNode(neuron.BaseNode):
         self, x_seq: Tensor, states: tuple[Any, ...], store_v_seq: bool
     ) -> tuple[Tensor, tuple[Any, ...], Tensor | None]:
         surrogate = self._surrogate_that_acts()
-        if isinstance(surrogate, MaskedSurrogate):
-            surrogate.new_sequence()
+        begin = getattr(surrogate, "new_sequence", None)
+        if callable(begin):
+            begin()
         given = x_seq.float() if x_seq.dtype in _HALF else x_seq
         if _can_be_traced(surrogate, x_seq.device):
             steps, v_steps = [], []
@@ -277,7 +281,8 @@ class MaskedNode(neuron.BaseNode):
         self, x_seq: Tensor, states: tuple[Any, ...]
     ) -> tuple[str, Callable[..., Any] | None]:
         surrogate = self.surrogate_function
-        if not isinstance(surrogate, MaskedSurrogate):
+        # A subclass may multiply by anything: only its own `forward` can tell.
+        if type(surrogate) is not MaskedSurrogate:
             return "torch", None
         if not surrogate.acts:
             return "host", None
@@ -303,11 +308,11 @@ class MaskedNode(neuron.BaseNode):
         # Writing a log would break a graph that is being compiled.
         if not torch.compiler.is_compiling() and message not in _logged:
             _logged.add(message)
-            _log.info(message)
+            _log.warning(message)
 
     def _surrogate_that_acts(self) -> nn.Module:
         surrogate = self.surrogate_function
-        if isinstance(surrogate, MaskedSurrogate) and not surrogate.acts:
+        if type(surrogate) is MaskedSurrogate and not surrogate.acts:
             # Without its mask it is the base, which the host may have a kernel for.
             return surrogate.base
         return surrogate

@@ -86,7 +86,7 @@ def mask_neurons(
     for name, module in list(net.named_modules()):
         if not _is_neuron(module):
             continue
-        reason = _reason_to_leave(module)
+        reason = _reason_to_leave(module, mask)
         if reason is not None:
             left[name] = reason
             continue
@@ -150,7 +150,13 @@ def _is_neuron(module: nn.Module) -> bool:
     )
 
 
-def _reason_to_leave(module: nn.Module) -> str | None:
+# These call their surrogate once, on the whole sequence.
+_WHOLE_SEQUENCE = (neuron.PSN, neuron.MaskedPSN, neuron.SlidingPSN)
+
+
+def _reason_to_leave(
+    module: nn.Module, mask: MaskRule | Mapping[str, Any]
+) -> str | None:
     if isinstance(module, MaskedNode):
         return "it is masked already"
     surrogate = getattr(module, "surrogate_function", None)
@@ -160,7 +166,14 @@ def _reason_to_leave(module: nn.Module) -> str | None:
         return f"its surrogate_function is {_kind(surrogate)}, no surrogate of the host"
     if type(module) in _MASKED:
         return None
+    if isinstance(module, _WHOLE_SEQUENCE) and _tells_axes_apart(mask):
+        return f"it shows its surrogate all steps as one, where {mask!r} needs them"
     return host.surrogate_refusal(module)
+
+
+def _tells_axes_apart(mask: MaskRule | Mapping[str, Any]) -> bool:
+    config = mask.config() if isinstance(mask, MaskRule) else mask
+    return bool(config.get("shared")) or config.get("name") == "top_k"
 
 
 def _kind(surrogate: object) -> str:

@@ -274,10 +274,12 @@ def gradient_density(net: nn.Module) -> Iterator[GradientDensity]:
 
     Run forward passes inside, a training step for instance: the derivative of each
     surrogate is evaluated a second time beside it, with the same random numbers, so
-    that the measured mask is the one that the backward pass uses. Random state and
-    results are those of a pass that nobody measures. Neurons that run on a fused
-    kernel outside the block run step by step inside it; a random mask is then drawn
-    otherwise than that kernel would.
+    that the measured mask is the one that the backward pass uses. Spikes are those of
+    a pass that nobody measures; so are masks and random state where the neurons run
+    step by step anyway. Neurons that run on a fused kernel outside the block run step
+    by step inside it, where random masks are other draws of the same rule and take
+    more random numbers. With activation checkpointing, call `backward` inside the
+    block, or the recomputed pass differs from the one that was measured.
 
     A multi-step neuron begins at step 0 with each forward pass, a single-step one
     after each reset. A neuron that asks its surrogate several times a step has that
@@ -379,6 +381,10 @@ class _Measured(SurrogateFunctionBase):
         self._name = name
         self._density = measured
         self._clock = clock
+
+    def new_sequence(self) -> None:
+        if isinstance(self.original, MaskedSurrogate):
+            self.original.new_sequence()
 
     def forward(self, x: Tensor) -> Tensor:
         before = _random_state(x.device)

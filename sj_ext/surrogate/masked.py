@@ -218,7 +218,6 @@ class _KeptMultiplier(host_base.MemoryModule):
             or self.multiplier.device != x.device
         ):
             self.shape = x.shape
-            self.shape = x.shape
             self.multiplier = rule.multiplier(x)
         return self.multiplier
 

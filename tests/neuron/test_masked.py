@@ -444,6 +444,35 @@ def test_an_unknown_backend_is_refused():
         masked.MaskedLIFNode(surrogate_function=triangle(), backend="cuda9")
 
 
+def test_arguments_may_be_given_by_position_as_to_the_host():
+    surrogate_function = triangle()
+    node = masked.MaskedLIFNode(3.0, False, 0.7, None, surrogate_function, True, "m")
+    assert (node.tau, node.v_threshold, node.detach_reset) == (3.0, 0.7, True)
+    assert node.surrogate_function is surrogate_function
+
+
+def test_a_subclass_of_the_surrogate_is_never_bypassed():
+    class Nothing(MaskedSurrogate):
+        def multiplier(self, x, sequence=False):
+            return torch.zeros((), dtype=torch.bool)
+
+    node = masked.MaskedLIFNode(
+        surrogate_function=Nothing("ATan", BernoulliMask(0.5)), step_mode="m"
+    )
+    _, gradient = run(node, torch.rand(4, 3, 5))
+    assert node.backend_in_use == "torch"
+    assert not gradient.any()
+
+
+def test_a_subclass_with_equations_of_its_own_is_run_by_them():
+    class Silent(masked.MaskedLIFNode):
+        def multi_step_functional_forward(self, inputs, states, **kwargs):
+            return (torch.zeros_like(inputs[0]),), states
+
+    node = Silent(surrogate_function=triangle(), step_mode="m")
+    assert not node(torch.rand(4, 3, 5) + 5).any()
+
+
 def test_a_plain_surrogate_is_refused():
     with pytest.raises(TypeError, match="to be a MaskedSurrogate, got ATan"):
         masked.MaskedLIFNode(surrogate_function=surrogate.ATan())

@@ -308,6 +308,21 @@ def test_a_masked_network_is_pickled_and_copied(make):
         assert unmask_neurons(again).swapped
 
 
+@pytest.mark.parametrize(
+    ("rule", "masks"),
+    [
+        ({"name": "bernoulli", "p": 0.5}, True),
+        ({"name": "bernoulli", "p": 0.5, "shared": ["time"]}, False),
+        ({"name": "top_k", "density": 0.3}, False),
+    ],
+)
+def test_a_neuron_without_steps_takes_no_rule_that_needs_them(rule, masks):
+    net = torch.nn.Sequential(neuron.LIFNode(), neuron.PSN(T=4))
+    report = mask_neurons(net, rule)
+    assert report.surrogate_only == (("1",) if masks else ())
+    assert ("all steps as one" in report.left.get("1", "")) is not masks
+
+
 def test_a_network_without_neurons_is_refused():
     with pytest.raises(ValueError, match="Expected `net` to have neurons"):
         mask_neurons(torch.nn.Linear(2, 2), BernoulliMask(0.5))
