@@ -79,6 +79,7 @@ class Session:
         self.epoch = 0
         self.history: list[dict[str, float]] = []
         self.layers: dict[str, dict[str, float]] = {}
+        self.density = LayerDensity()
         self.selected = Selected()
 
     def train_epoch(
@@ -115,8 +116,8 @@ class Session:
             "train_accuracy": sums["correct"] / sums["samples"],
             "validation_loss": loss,
             "validation_accuracy": accuracy,
-            "gradient_density": sums["nonzero"] / sums["elements"],
-            "firing_rate": sums["spikes"] / sums["elements"],
+            "gradient_density": self.density.density,
+            "firing_rate": self.density.firing_rate,
             "seconds": seconds,
             "samples_per_second": sums["samples"] / seconds,
         }
@@ -142,7 +143,6 @@ class Session:
         self.readout.train()
         device = self.fabric.device
         sums = torch.zeros(3, dtype=torch.float64, device=device)
-        density = LayerDensity()
         for number, batch in enumerate(loader, start=1):
             frames, target = batch.frames.to(device), batch.target.to(device)
             if number < len(loader):
@@ -151,7 +151,7 @@ class Session:
                 with gradient_density(self.network) as measured:
                     logits = self.model(frames)
                 measured.all_reduce()
-                density = measured.total
+                self.density = measured.total
                 self.layers = {
                     name: {
                         "gradient_density": layer.density,
@@ -164,8 +164,7 @@ class Session:
             if not torch.isfinite(loss):
                 raise FloatingPointError(
                     f"The training loss became {loss.item()} in epoch "
-                    f"{self.epoch + 1}, "
-                    f"batch {number}: lower `optimization.lr`."
+                    f"{self.epoch + 1}, batch {number}: lower `optimization.lr`."
                 )
             self.fabric.backward(loss)
             self.optimizer.step()
@@ -181,10 +180,8 @@ class Session:
                 ]
             )
             advance(len(target))
-        counted = sums.new_tensor([density.elements, density.nonzero, density.spikes])
-        reduced = self.fabric.all_reduce(torch.cat([sums, counted]), reduce_op="sum")
-        keys = ("loss", "correct", "samples", "elements", "nonzero", "spikes")
-        return dict(zip(keys, reduced.tolist(), strict=True))
+        reduced = self.fabric.all_reduce(sums, reduce_op="sum")
+        return dict(zip(("loss", "correct", "samples"), reduced.tolist(), strict=True))
 
     @torch.no_grad()
     def predict(self, loader: DataLoader[Batch]) -> tuple[Tensor, Tensor]:

@@ -20,9 +20,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from spikingjelly.activation_based import surrogate as host_surrogate
 from torch import Tensor
 
+from sj_ext.neuron.backends.bases import FUSED_BASES
 from sj_ext.neuron.dynamics import Dynamics
 from sj_ext.surrogate.bernoulli import BernoulliMask
 from sj_ext.surrogate.constant import ConstantMask
@@ -31,15 +31,6 @@ from sj_ext.surrogate.window import WindowMask
 
 _NEURONS = ("IF", "LIF", "ParametricLIF")
 _DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
-_BASES: tuple[type, ...] = (
-    host_surrogate.Sigmoid,
-    host_surrogate.ATan,
-    host_surrogate.PiecewiseQuadratic,
-    host_surrogate.PiecewiseExp,
-    host_surrogate.SoftSign,
-    host_surrogate.SuperSpike,
-    host_surrogate.Erf,
-)
 _RULES: tuple[type, ...] = (BernoulliMask, WindowMask, ConstantMask)
 _HAS_NUMBA = find_spec("numba") is not None
 
@@ -216,7 +207,7 @@ def _refuses_dynamics(dynamics: Dynamics) -> str | None:
 
 
 def _refuses_base(base: object) -> str | None:
-    if type(base) not in _BASES:
+    if type(base) not in FUSED_BASES:
         return f"there is no fused derivative of {type(base).__name__}"
     if not getattr(base, "spiking", False):
         return "the surrogate is set not to spike"
@@ -262,7 +253,7 @@ def _slope_of(surrogate: MaskedSurrogate, detach_reset: bool) -> _Slope:
     rule = surrogate.mask
     return _Slope(
         detach_reset,
-        _BASES.index(type(surrogate.base)),
+        FUSED_BASES.index(type(surrogate.base)),
         float(surrogate.base.alpha),
         _RULES.index(type(rule)),
         rule.p if isinstance(rule, BernoulliMask) else 0.0,

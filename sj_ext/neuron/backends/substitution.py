@@ -16,18 +16,10 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from sj_ext import host
+from sj_ext.neuron.backends.bases import FUSED_BASES
 from sj_ext.neuron.dynamics import Dynamics
 from sj_ext.surrogate import BernoulliMask, MaskedSurrogate
 
-_FUSED = (
-    host_surrogate.Sigmoid,
-    host_surrogate.ATan,
-    host_surrogate.PiecewiseQuadratic,
-    host_surrogate.PiecewiseExp,
-    host_surrogate.SoftSign,
-    host_surrogate.SuperSpike,
-    host_surrogate.Erf,
-)
 _CONSTANTS = {
     "QIF": ("tau", "v_rest", "v_c", "a0"),
     "EIF": ("tau", "v_rest", "theta_rh", "delta_T"),
@@ -291,7 +283,7 @@ def _refuses_tensors(
 def _refuses_derivative(dynamics: Dynamics, surrogate: MaskedSurrogate) -> str | None:
     base = surrogate.base
     name = type(base).__name__
-    if type(base) not in _FUSED:
+    if type(base) not in FUSED_BASES:
         return f"the host fuses no {name} into its kernels"
     alpha = base.alpha
     is_number = isinstance(alpha, (int, float)) and not isinstance(alpha, bool)
