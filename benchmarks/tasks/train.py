@@ -216,8 +216,11 @@ def _train_epochs(
     samples = len(training.sampler) * fabric.world_size  # type: ignore[arg-type]
     board = None
     if fabric.is_global_zero:
-        # All epochs again: what a killed process had written may be short of the last.
-        board = SummaryWriter(str(folder.path), purge_step=1)
+        # One file with all epochs: what a killed process had written may be short of
+        # the last, and the order of several files hangs on their seconds.
+        for former in folder.path.glob("events.out.tfevents.*"):
+            former.unlink()
+        board = SummaryWriter(str(folder.path))
         for row in session.history:
             _add_to(board, row)
     with reporter.bar(name, remaining * samples, "samples") as bar:
