@@ -1,4 +1,4 @@
-"""Spiking neurons from a configuration."""
+"""Neurons from a configuration: spiking ones, or the ReLU of the ANN twin."""
 
 import inspect
 from collections.abc import Callable
@@ -12,22 +12,30 @@ from sj_ext.registry import UnknownNameError
 
 NeuronFactory = Callable[[], nn.Module]
 
+_RELU = "ReLU"
+
 
 def neuron_factory(config: NeuronConfig, surrogate: SurrogateConfig) -> NeuronFactory:
     """Say how each neuron layer of a network is made.
 
     Args:
-        config: Which class of the host's `neuron` module, with which arguments.
+        config: Which class of the host's `neuron` module, with which arguments; or
+            ReLU, with none.
         surrogate: Which base derivative; masks are put on the built network.
 
     Returns:
         A function of no arguments: each call makes a new node in multi-step mode,
-        with a surrogate of its own.
+        with a surrogate of its own, or a new `torch.nn.ReLU`, which takes `[T, N,
+        ...]` as it takes any shape.
 
     Raises:
         UnknownNameError: If the host has no neuron of that name.
-        ConfigError: If it does not take the arguments.
+        ConfigError: If it does not take the arguments, or ReLU is to have a surrogate
+            other than the default.
     """
+    if config.name == _RELU:
+        _check_relu(config, surrogate)
+        return nn.ReLU
     classes = {
         name: member
         for name, member in vars(neuron).items()
@@ -36,7 +44,7 @@ def neuron_factory(config: NeuronConfig, surrogate: SurrogateConfig) -> NeuronFa
         and not inspect.isabstract(member)
     }
     if config.name not in classes:
-        raise UnknownNameError("a neuron of the host", config.name, sorted(classes))
+        raise UnknownNameError("a neuron", config.name, sorted([*classes, _RELU]))
 
     def make() -> nn.Module:
         try:
@@ -55,3 +63,17 @@ def neuron_factory(config: NeuronConfig, surrogate: SurrogateConfig) -> NeuronFa
             raise ConfigError(f"`neuron.kwargs` of {config.name}: {error}") from error
 
     return make
+
+
+def _check_relu(config: NeuronConfig, surrogate: SurrogateConfig) -> None:
+    if config.kwargs:
+        raise ConfigError(
+            f"Expected `neuron.kwargs` of {_RELU} to be empty, got {config.kwargs}."
+        )
+    for key, default in vars(SurrogateConfig()).items():
+        found = getattr(surrogate, key)
+        if found != default:
+            raise ConfigError(
+                f"Expected `surrogate.{key}` to be left at {default} with {_RELU}, "
+                f"which has no surrogate, got {found}."
+            )

@@ -5,10 +5,10 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field, is_dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_type_hints
 
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser
@@ -55,12 +55,51 @@ class NeuronConfig:
     """Which spiking neuron it uses.
 
     Attributes:
-        name: A class of the host's `neuron` module.
+        name: A class of the host's `neuron` module, or `"ReLU"`, which makes the same
+            network an ANN: it then has no surrogate, so `surrogate` stays as it is
+            by default.
         kwargs: Arguments of that class, but the surrogate and the step mode.
     """
 
     name: str = "LIFNode"
     kwargs: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class ScheduleConfig:
+    """How a number of the mask changes while training, see `MaskSchedule`.
+
+    It starts as `surrogate.mask` has it. With `mask: {name: bernoulli, p: 0.5}`,
+    `schedule: {attribute: p, end: 0.99, begin_epoch: 5}` keeps p = 0.5 for five
+    epochs; then p rises with each optimizer step until training ends.
+
+    Attributes:
+        attribute: Which number of the mask: `"p"`, `"density"`, `"half_width"`, ...
+        end: What it becomes; None with the constant shape, which changes nothing.
+        shape: `"constant"`, `"linear"` or `"cosine"` (half a wave).
+        begin_epoch: Epochs before it starts to change; may be a fraction.
+        epochs: How many epochs the way takes; 0 jumps, None takes all that are left.
+    """
+
+    attribute: str
+    end: float | None = None
+    shape: Literal["constant", "linear", "cosine"] = "linear"
+    begin_epoch: float = 0.0
+    epochs: float | None = None
+
+
+@dataclass
+class CalibrationConfig:
+    """How the window of each layer is chosen, see `calibrate_window`.
+
+    Attributes:
+        density: Share of the surrogate derivatives that a window keeps, in (0, 1).
+        batches: How many training batches of each process are measured; None takes
+            all.
+    """
+
+    density: float
+    batches: int | None = None
 
 
 @dataclass
@@ -71,11 +110,18 @@ class SurrogateConfig:
         base: Name of a surrogate function, see `sj_ext.available("surrogate")`.
         base_kwargs: Its arguments.
         mask: JSON form of a mask rule; None trains with the plain base.
+        schedule: How a number of the mask changes while training; None leaves it.
+        calibrate_window: With `mask: {name: window}`: before training begins, each
+            layer gets the window that keeps this share of its derivatives on the
+            training part: `calibrate_window: {density: 0.3}`. The widths are kept in
+            checkpoint and result. None leaves the `half_width` of the mask.
     """
 
     base: str = "PiecewiseQuadratic"
     base_kwargs: dict[str, Any] = field(default_factory=lambda: {"alpha": 2.0})
     mask: dict[str, Any] | None = None
+    schedule: ScheduleConfig | None = None
+    calibrate_window: CalibrationConfig | None = None
 
 
 @dataclass
@@ -181,6 +227,10 @@ class TrainConfig:
                 "Expected `optimization.warmup_epochs` to be at most the "
                 f"{steps.epochs} epochs, got {steps.warmup_epochs}."
             )
+        if self.surrogate.schedule is not None:
+            _check_schedule(self.surrogate, self.surrogate.schedule)
+        if self.surrogate.calibrate_window is not None:
+            _check_calibration(self.surrogate, self.surrogate.calibrate_window)
         if not self.name or "/" in self.name:
             raise ConfigError(
                 f"Expected `name` to be a folder's name, got {self.name!r}."
@@ -236,7 +286,7 @@ def read(
         values.pop("config")
         return TrainConfig(**values)
     except ArgumentError as error:
-        raise ConfigError(_with_nearest_key(str(error), parser)) from None
+        raise ConfigError(_with_nearest_key(str(error))) from None
 
 
 def _at_least(key: str, value: float, least: int) -> None:
@@ -244,6 +294,49 @@ def _at_least(key: str, value: float, least: int) -> None:
         raise ConfigError(f"Expected `{key}` of at least {least}, got {value}.")
 
 
+def _check_schedule(surrogate: SurrogateConfig, schedule: ScheduleConfig) -> None:
+    if surrogate.mask is None:
+        raise ConfigError(
+            "Expected `surrogate.mask` to be a rule where `surrogate.schedule` is "
+            "given, got null."
+        )
+    if surrogate.calibrate_window is not None:
+        raise ConfigError(
+            "Expected `surrogate.schedule` or `surrogate.calibrate_window`, got both."
+        )
+    if (schedule.end is None) != (schedule.shape == "constant"):
+        raise ConfigError(
+            "Expected `surrogate.schedule.end` with every shape but constant, got "
+            f"{schedule.end} with {schedule.shape}."
+        )
+    _at_least("surrogate.schedule.begin_epoch", schedule.begin_epoch, 0)
+    if schedule.epochs is not None:
+        _at_least("surrogate.schedule.epochs", schedule.epochs, 0)
+
+
+def _check_calibration(
+    surrogate: SurrogateConfig, calibration: CalibrationConfig
+) -> None:
+    if surrogate.mask != {"name": "window"}:
+        raise ConfigError(
+            "Expected `surrogate.mask` to be {name: window}, and no more, where "
+            f"`surrogate.calibrate_window` is given, got {surrogate.mask}."
+        )
+    if not 0 < calibration.density < 1:
+        raise ConfigError(
+            "Expected `surrogate.calibrate_window.density` in (0, 1), got "
+            f"{calibration.density}."
+        )
+    if calibration.batches is not None:
+        _at_least("surrogate.calibrate_window.batches", calibration.batches, 1)
+
+
+# What jsonargparse says of a key in a group that may be null, and of the group.
+_INSIDE_OPTIONAL_GROUP = re.compile(
+    r'Parser key "(?P<group>[\w.]+)": Does not validate.*'
+    r"Problem with given class_path '[\w.]+': (?P<inner>.*)"
+    r" - Expected a <class 'NoneType'> Given value type"
+)
 _UNKNOWN_KEY = re.compile(
     r"Option '(?P<file>[\w.]+)' is not accepted"
     r"|Group '(?P<group>[\w.]+)' does not accept option '(?P<member>[\w.]+)'"
@@ -251,12 +344,29 @@ _UNKNOWN_KEY = re.compile(
 )
 
 
-def _with_nearest_key(message: str, parser: ArgumentParser) -> str:
+def _with_nearest_key(message: str) -> str:
+    message = " ".join(message.split())
+    inside = _INSIDE_OPTIONAL_GROUP.search(message)
+    if inside is not None:
+        message = re.sub(
+            r"(?<=Parser key \")|(?<=Option ')|(?<=arguments are required: )",
+            f"{inside['group']}.",
+            inside["inner"],
+        )
     found = _UNKNOWN_KEY.search(message)
     if found is None:
-        return " ".join(message.split())
+        return message
     unknown = found["file"] or found["line"] or f"{found['group']}.{found['member']}"
-    known = [key for key, _ in parser.get_defaults().items() if key != "config"]
+    known = list(_keys(TrainConfig))
     near = difflib.get_close_matches(unknown, known, n=1, cutoff=0.4)
     hint = f" Did you mean `{near[0]}`?" if near else ""
     return f"Unknown key `{unknown}`.{hint} Known keys: {', '.join(known)}."
+
+
+def _keys(config: type) -> Iterator[str]:
+    for name, hint in get_type_hints(config).items():
+        groups = [kind for kind in (hint, *get_args(hint)) if is_dataclass(kind)]
+        if not groups:
+            yield name
+        for group in groups:
+            yield from (f"{name}.{key}" for key in _keys(group))

@@ -24,6 +24,7 @@ from benchmarks.runs.folder import CheckpointError, RunFolder
 from benchmarks.runs.progress import Reporter, duration
 from benchmarks.training.session import Session
 from sj_ext.neuron import mask_neurons
+from sj_ext.surrogate import MaskedSurrogate, MaskSchedule
 
 
 def main(arguments: Sequence[str], reporter: Reporter) -> None:
@@ -114,17 +115,23 @@ def _run(
 
     training, validation = loader("train", shuffle=True), loader("validation")
     fabric.seed_everything(config.seed, verbose=False)
+    net = _network(config, frames)
     session = Session(
         fabric,
-        _network(config, frames),
+        net,
         _readout(config),
         config.optimization,
         steps_per_epoch=len(training),
+        mask_schedule=_mask_schedule(config, net, steps_per_epoch=len(training)),
     )
     # Each process draws masks of its own; the weights above are the same in all.
     fabric.seed_everything(config.seed + fabric.global_rank, verbose=False)
     checksums = {"data": frames.checksum, "split": split.checksum}
     _resume(session, checksums, folder, reporter)
+    calibration = config.surrogate.calibrate_window
+    if calibration is not None and not session.windows:
+        reporter.line(f"{config.name}: calibrating the window of each layer")
+        session.calibrate_windows(training, calibration)
     if fabric.is_global_zero:
         folder.create()
         folder.add_environment(
@@ -165,6 +172,39 @@ def _network(config: TrainConfig, frames: EventFrames) -> torch.nn.Module:
         except TypeError as error:
             raise ConfigError(f"`surrogate.mask`: {error}") from error
     return net
+
+
+def _mask_schedule(
+    config: TrainConfig, net: torch.nn.Module, steps_per_epoch: int
+) -> MaskSchedule | None:
+    settings = config.surrogate.schedule
+    if settings is None:
+        return None
+    # All layers have copies of one mask.
+    mask = next(m.mask for m in net.modules() if isinstance(m, MaskedSurrogate))
+    numbers = {k: v for k, v in mask.config().items() if isinstance(v, float)}
+    if settings.attribute not in numbers:
+        raise ConfigError(
+            f"Expected `surrogate.schedule.attribute` to be a number of {mask}, such "
+            f"as {', '.join(numbers)}, got {settings.attribute!r}."
+        )
+    begin = round(settings.begin_epoch * steps_per_epoch)
+    if settings.epochs is None:
+        steps = max(0, config.optimization.epochs * steps_per_epoch - begin)
+    else:
+        steps = round(settings.epochs * steps_per_epoch)
+    try:
+        return MaskSchedule(
+            net,
+            settings.attribute,
+            settings.shape,
+            start=numbers[settings.attribute],
+            end=settings.end,
+            steps=steps,
+            begin=begin,
+        )
+    except ValueError as error:
+        raise ConfigError(f"`surrogate.schedule`: {error}") from error
 
 
 def _readout(config: TrainConfig) -> sj_ext.readout.Readout:
@@ -272,18 +312,19 @@ def _test(
         readout_weight_last=weight["last"].numpy(),
     )
     last = session.history[-1]
+    of_spikes = ("gradient_density", "firing_rate") if session.spiking else ()
     folder.write_result(
         {
             "test_accuracy": accuracy,
             "validation_accuracy": session.selected.accuracy,
             "selected_epoch": session.selected.epoch,
             "epochs": session.epoch,
-            "gradient_density": last["gradient_density"],
-            "firing_rate": last["firing_rate"],
+            **{key: last[key] for key in of_spikes},
             "seconds_per_epoch": float(
                 np.median([row["seconds"] for row in session.history])
             ),
             "layers": session.layers,
+            "windows": session.windows,
         }
     )
 

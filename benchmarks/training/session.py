@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,12 +14,12 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
 
 from benchmarks.data.batches import Batch
-from benchmarks.runs.config import OptimizationConfig
+from benchmarks.runs.config import CalibrationConfig, OptimizationConfig
 from sj_ext.readout import Readout
-from sj_ext.surrogate import gradient_density
+from sj_ext.surrogate import MaskSchedule, calibrate_window, gradient_density
 from sj_ext.surrogate.density import LayerDensity
 
-_FORMAT = 1
+_FORMAT = 2
 
 
 @dataclass
@@ -50,6 +50,7 @@ class Session:
         readout: Logits `[T, N, K]` to `[N, K]`.
         settings: How long and how fast.
         steps_per_epoch: Optimizer steps in an epoch.
+        mask_schedule: Moves a number of the network's masks with each of them.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class Session:
         readout: Readout,
         settings: OptimizationConfig,
         steps_per_epoch: int,
+        mask_schedule: MaskSchedule | None = None,
     ) -> None:
         optimizer = torch.optim.AdamW(
             network.parameters(), lr=settings.lr, weight_decay=settings.weight_decay
@@ -76,11 +78,36 @@ class Session:
             ),
         )
         self.loss = nn.CrossEntropyLoss(label_smoothing=settings.label_smoothing)
+        self.mask_schedule = mask_schedule
+        self.windows: dict[str, dict[str, float]] = {}
+        # An ANN has no surrogate derivatives whose density could be measured.
+        self.spiking = any(hasattr(m, "surrogate_function") for m in network.modules())
         self.epoch = 0
         self.history: list[dict[str, float]] = []
         self.layers: dict[str, dict[str, float]] = {}
         self.density = LayerDensity()
         self.selected = Selected()
+
+    def calibrate_windows(
+        self, training: DataLoader[Batch], settings: CalibrationConfig
+    ) -> None:
+        """Choose the window of each layer; every process must call it, before training.
+
+        Args:
+            training: Loads the training part; measured are batches of the first epoch.
+            settings: Which share of the derivatives to keep, and what to measure.
+        """
+
+        def inputs() -> Iterator[Tensor]:
+            for batch in training:
+                yield self.fabric.strategy.precision.convert_input(batch.frames)
+
+        training.sampler.set_epoch(0)  # type: ignore[attr-defined]
+        with self.fabric.autocast():
+            found = calibrate_window(
+                self.network, inputs(), settings.density, settings.batches
+            )
+        self.windows = {name: window._asdict() for name, window in found.items()}
 
     def train_epoch(
         self,
@@ -90,8 +117,9 @@ class Session:
     ) -> dict[str, float]:
         """Train for one epoch, validate, and move the readout's weights.
 
-        The density of surrogate derivatives and the firing rate are those of the
-        epoch's last training batch.
+        The density of surrogate derivatives, the firing rate and the scheduled number
+        of the masks are those of the epoch's last training batch; a network that does
+        not spike has none of them.
 
         Args:
             training: Loads the training part.
@@ -116,8 +144,7 @@ class Session:
             "train_accuracy": sums["correct"] / sums["samples"],
             "validation_loss": loss,
             "validation_accuracy": accuracy,
-            "gradient_density": self.density.density,
-            "firing_rate": self.density.firing_rate,
+            **self._of_last_batch(),
             "seconds": seconds,
             "samples_per_second": sums["samples"] / seconds,
         }
@@ -136,6 +163,17 @@ class Session:
         self.epoch += 1
         return row
 
+    def _of_last_batch(self) -> dict[str, float]:
+        found: dict[str, float] = {}
+        if self.spiking:
+            found["gradient_density"] = self.density.density
+            found["firing_rate"] = self.density.firing_rate
+        if self.mask_schedule is not None:
+            before_step = self.mask_schedule.steps_taken - 1
+            value = self.mask_schedule.value_at(before_step)
+            found[f"mask_{self.mask_schedule.attribute}"] = value
+        return found
+
     def _train(
         self, loader: DataLoader[Batch], advance: Callable[[int], None]
     ) -> dict[str, float]:
@@ -145,20 +183,11 @@ class Session:
         sums = torch.zeros(3, dtype=torch.float64, device=device)
         for number, batch in enumerate(loader, start=1):
             frames, target = batch.frames.to(device), batch.target.to(device)
-            if number < len(loader):
-                logits = self.model(frames)
+            is_last = number == len(loader)
+            if is_last and self.spiking:
+                logits = self._measured(frames)
             else:
-                with gradient_density(self.network) as measured:
-                    logits = self.model(frames)
-                measured.all_reduce()
-                self.density = measured.total
-                self.layers = {
-                    name: {
-                        "gradient_density": layer.density,
-                        "firing_rate": layer.firing_rate,
-                    }
-                    for name, layer in measured.layers.items()
-                }
+                logits = self.model(frames)
             output = self.readout(logits)
             loss = self.loss(output, target)
             if not torch.isfinite(loss):
@@ -170,6 +199,8 @@ class Session:
             self.optimizer.step()
             self.optimizer.zero_grad()
             self.scheduler.step()
+            if self.mask_schedule is not None:
+                self.mask_schedule.step()
             self.readout.update(logits.detach(), target)
             functional.reset_net(self.network)
             sums += torch.stack(
@@ -182,6 +213,20 @@ class Session:
             advance(len(target))
         reduced = self.fabric.all_reduce(sums, reduce_op="sum")
         return dict(zip(("loss", "correct", "samples"), reduced.tolist(), strict=True))
+
+    def _measured(self, frames: Tensor) -> Tensor:
+        with gradient_density(self.network) as measured:
+            logits: Tensor = self.model(frames)
+        measured.all_reduce()
+        self.density = measured.total
+        self.layers = {
+            name: {
+                "gradient_density": layer.density,
+                "firing_rate": layer.firing_rate,
+            }
+            for name, layer in measured.layers.items()
+        }
+        return logits
 
     @torch.no_grad()
     def predict(self, loader: DataLoader[Batch]) -> tuple[Tensor, Tensor]:
@@ -251,6 +296,10 @@ class Session:
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self.scheduler.state_dict(),
+            "mask_schedule": (
+                None if self.mask_schedule is None else self.mask_schedule.state_dict()
+            ),
+            "windows": self.windows,
             "readout": self.readout.state_dict(),
             "selected": dict(vars(self.selected)),
             "history": self.history,
@@ -274,6 +323,12 @@ class Session:
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scheduler.load_state_dict(state["scheduler"])
+        if self.mask_schedule is not None:
+            self.mask_schedule.load_state_dict(state["mask_schedule"])
+        self.windows = state["windows"]
+        for name, window in self.windows.items():
+            surrogate = self.network.get_submodule(name).surrogate_function
+            surrogate.mask.half_width = window["half_width"]
         self.readout.load_state_dict(state["readout"])
         self.selected = Selected(**state["selected"])
         self.history = state["history"]

@@ -2,7 +2,18 @@
 
 import pytest
 
-from benchmarks.runs.config import ConfigError, TrainConfig, read
+from benchmarks.runs.config import (
+    CalibrationConfig,
+    ConfigError,
+    ScheduleConfig,
+    TrainConfig,
+    read,
+)
+
+BERNOULLI = ["--surrogate.mask", '{"name": "bernoulli", "p": 0.5}']
+RISING = ["--surrogate.schedule", '{"attribute": "p", "end": 0.9}']
+WINDOW = ["--surrogate.mask.name", "window"]
+CALIBRATED = ["--surrogate.calibrate_window.density", "0.3"]
 
 
 def test_a_file_is_read_and_the_command_line_wins(tmp_path):
@@ -14,15 +25,29 @@ def test_a_file_is_read_and_the_command_line_wins(tmp_path):
     assert config.readout.name == "rate"
 
 
-def test_what_is_written_is_read_back_the_same(tmp_path):
-    config = read(
-        ["--readout.kwargs.start_epoch", "2", "--surrogate.mask.name", "bernoulli"]
-    )
+@pytest.mark.parametrize("more", [[*BERNOULLI, *RISING], [*WINDOW, *CALIBRATED]])
+def test_what_is_written_is_read_back_the_same(tmp_path, more):
+    config = read(["--readout.kwargs.start_epoch", "2", *more])
     file = tmp_path / "config.yaml"
     file.write_text(config.to_yaml())
     again = read(["--config", str(file)])
     assert again == config
     assert again.digest() == config.digest()
+
+
+def test_schedule_and_calibration_are_read_as_nested_keys(tmp_path):
+    file = tmp_path / "run.yaml"
+    file.write_text(
+        "surrogate:\n"
+        "  mask: {name: bernoulli, p: 0.5}\n"
+        "  schedule: {attribute: p, end: 0.99, begin_epoch: 5}\n"
+    )
+    words = ["--config", str(file)]
+    schedule = read([*words, "--surrogate.schedule.shape", "cosine"]).surrogate.schedule
+    assert schedule == ScheduleConfig("p", 0.99, shape="cosine", begin_epoch=5)
+    assert read([*words, "--surrogate.schedule", "null"]).surrogate.schedule is None
+    calibration = read([*WINDOW, *CALIBRATED]).surrogate.calibrate_window
+    assert calibration == CalibrationConfig(density=0.3, batches=None)
 
 
 def test_the_digest_follows_what_determines_the_result():
@@ -31,8 +56,10 @@ def test_the_digest_follows_what_determines_the_result():
         read(["--seed", "1"]).digest(),
         read(["--readout.kwargs.momentum", "0.5"]).digest(),
         read(["--device.precision", "bf16-mixed"]).digest(),
+        read([*BERNOULLI, *RISING]).digest(),
+        read([*WINDOW, *CALIBRATED]).digest(),
     }
-    assert len(digests) == 4
+    assert len(digests) == 6
 
 
 def test_the_digest_does_not_follow_where_things_lie():
@@ -46,6 +73,21 @@ def test_the_digest_does_not_follow_where_things_lie():
         ("optimiser: {lr: 0.1}", "optimiser.lr", "optimization.lr"),
         ("data: {time_step: 4}", "data.time_step", "data.time_steps"),
         ("sed: 3", "sed", "seed"),
+        (
+            "surrogate: {schedule: {attribute: p, ende: 0.9}}",
+            "surrogate.schedule.ende",
+            "surrogate.schedule.end",
+        ),
+        (
+            "surrogate: {calibrate_window: {density: 0.3, batch: 1}}",
+            "surrogate.calibrate_window.batch",
+            "surrogate.calibrate_window.batches",
+        ),
+        (
+            "surrogate: {calibrate: {density: 0.3}}",
+            "surrogate.calibrate.density",
+            "surrogate.calibrate_window.density",
+        ),
     ],
 )
 def test_an_unknown_key_of_a_file_is_answered_with_the_nearest(
@@ -97,6 +139,51 @@ def test_the_digest_follows_the_host(monkeypatch):
         (["--data.time_steps", "0"], "Expected `data.time_steps` of at least 1"),
         (["--device.precision", "8"], "device.precision.*32-true"),
         (["--name", "a/b"], "Expected `name` to be a folder's name"),
+        (
+            ["--surrogate.schedule.end", "0.9"],
+            "required: surrogate.schedule.attribute",
+        ),
+        (
+            [*BERNOULLI, *RISING, "--surrogate.schedule.end", "high"],
+            'Parser key "surrogate.schedule.end".*high',
+        ),
+        (
+            [*BERNOULLI, *RISING, "--surrogate.schedule.shape", "square"],
+            'Parser key "surrogate.schedule.shape".*square',
+        ),
+        (RISING, "Expected `surrogate.mask` to be a rule .* got null"),
+        (
+            [*BERNOULLI, "--surrogate.schedule.attribute", "p"],
+            "Expected `surrogate.schedule.end` .* got None with linear",
+        ),
+        (
+            [*BERNOULLI, *RISING, "--surrogate.schedule.begin_epoch", "-1"],
+            "Expected `surrogate.schedule.begin_epoch` of at least 0, got -1",
+        ),
+        (
+            [*BERNOULLI, *RISING, "--surrogate.schedule.epochs", "-1"],
+            "Expected `surrogate.schedule.epochs` of at least 0, got -1",
+        ),
+        (
+            [*BERNOULLI, *CALIBRATED],
+            "Expected `surrogate.mask` to be {name: window}, .* got .*bernoulli",
+        ),
+        (
+            [*WINDOW, *CALIBRATED, "--surrogate.mask.half_width", "0.2"],
+            "Expected `surrogate.mask` to be {name: window}, .* got .*half_width",
+        ),
+        (
+            [*WINDOW, "--surrogate.calibrate_window.density", "1.5"],
+            r"`surrogate.calibrate_window.density` in \(0, 1\), got 1.5",
+        ),
+        (
+            [*WINDOW, *CALIBRATED, "--surrogate.calibrate_window.batches", "0"],
+            "`surrogate.calibrate_window.batches` of at least 1, got 0",
+        ),
+        (
+            [*WINDOW, *CALIBRATED, *RISING],
+            "`surrogate.schedule` or `surrogate.calibrate_window`, got both",
+        ),
         (["--config", "nowhere.yaml"], "File does not exist: .*nowhere.yaml'"),
     ],
 )

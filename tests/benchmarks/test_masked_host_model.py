@@ -8,14 +8,17 @@ from spikingjelly.activation_based.model import sew_resnet
 from benchmarks import data
 from benchmarks.data.batches import batches
 from benchmarks.data.splits import read_split
+from benchmarks.runs.config import read
+from benchmarks.runs.progress import Reporter
+from benchmarks.tasks.train import train
+from sj_ext import register
 from sj_ext.neuron import mask_neurons
-from sj_ext.surrogate import MaskSchedule, calibrate_window
 
 RULES = [
     {"name": "bernoulli", "p": 0.5},
     {"name": "bernoulli", "p": 0.5, "rescale": True},
     {"name": "bernoulli", "p": 0.5, "shared": ["time", "space"]},
-    {"name": "window", "half_width": 0.25},
+    {"name": "window", "half_width": 0.05},
     {"name": "top_k", "density": 0.3},
     {"name": "constant", "factor": 0.5},
     {"name": "noise", "p": 0.5},
@@ -42,7 +45,7 @@ def network():
     return net
 
 
-def train(net, loader, steps, schedule=None):
+def losses_of(net, loader, steps):
     optimizer = torch.optim.AdamW(net.parameters(), 1e-3)
     losses = []
     while len(losses) < steps:
@@ -55,8 +58,6 @@ def train(net, loader, steps, schedule=None):
             optimizer.step()
             functional.reset_net(net)
             losses.append(loss.item())
-            if schedule is not None:
-                schedule.step()
     return losses
 
 
@@ -65,18 +66,49 @@ def test_it_learns_with_each_rule_and_each_control(rule, loader):
     net = network()
     report = mask_neurons(net, rule)
     assert len(report.swapped) == 20
-    if rule["name"] == "window":
-        found = calibrate_window(net, loader, density=0.2, batches=1)
-        assert len(found) == 20
-    losses = train(net, loader, steps=9)
+    losses = losses_of(net, loader, steps=9)
     assert sum(losses[-3:]) < sum(losses[:3])
     assert all(parameter.grad is not None for parameter in net.parameters())
 
 
-def test_it_learns_while_a_schedule_raises_p(loader):
-    net = network()
-    mask_neurons(net, {"name": "bernoulli", "p": 0.1})
-    schedule = MaskSchedule(net, "p", "linear", start=0.1, end=0.8, steps=6)
-    losses = train(net, loader, steps=9, schedule=schedule)
-    assert schedule.value == pytest.approx(0.8)
-    assert sum(losses[-3:]) < sum(losses[:3])
+@register("model", "sew_resnet_of_four_blocks")
+def four_blocks(in_channels, classes, size, neuron):
+    net = sew_resnet.SEWResNet(
+        sew_resnet.BasicBlock,
+        [1, 1, 1, 1],
+        num_classes=classes,
+        cnf="ADD",
+        spiking_neuron=neuron,
+    )
+    net.conv1 = layer.Conv2d(in_channels, 64, 7, stride=2, padding=3, bias=False)
+    functional.set_step_mode(net, "m")
+    return net
+
+
+CONTROLS = {
+    "schedule": (
+        *("surrogate.mask", '{"name": "top_k", "density": 0.5}'),
+        *("surrogate.schedule", '{"attribute": "density", "end": 0.1}'),
+    ),
+    "calibrated windows": (
+        *("surrogate.mask", '{"name": "window"}'),
+        *("surrogate.calibrate_window", '{"density": 0.2, "batches": 1}'),
+    ),
+}
+
+
+@pytest.mark.parametrize("control", CONTROLS)
+def test_a_configuration_trains_it_with_each_control(small_run, control):
+    words = small_run(
+        *("model.name", "sew_resnet_of_four_blocks", "model.kwargs", "{}"),
+        *("optimization.epochs", 2, "optimization.lr", 0.001),
+        *CONTROLS[control],
+    )
+    folder = train(read(words), Reporter.silent())
+    first, second = folder.read_metrics()
+    assert second["train_loss"] < first["train_loss"]
+    if control == "schedule":
+        assert first["mask_density"] > second["mask_density"] > 0.1
+        assert first["gradient_density"] > second["gradient_density"]
+    else:
+        assert len(folder.read_result()["windows"]) == 12

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import zipfile
+from functools import partial
 
 import numpy as np
 import pytest
@@ -22,6 +23,23 @@ from benchmarks.runs.folder import RunFolder
 from benchmarks.runs.progress import Reporter
 from benchmarks.tasks.train import train
 from sj_ext.readout import TemporallyWeightedOutput
+
+
+@pytest.fixture
+def small_run(small_run):
+    """The same, with a mask that drops more from the second epoch on."""
+    rising = '{"attribute": "p", "end": 0.9, "begin_epoch": 1, "epochs": 2}'
+    return partial(small_run, "surrogate.schedule", rising)
+
+
+WINDOWS = (
+    *("surrogate.mask", '{"name": "window"}', "surrogate.schedule", "null"),
+    *("surrogate.calibrate_window.density", 0.2),
+)
+ANN = (
+    *("neuron.name", "ReLU", "neuron.kwargs", "{}"),
+    *("surrogate.mask", "null", "surrogate.schedule", "null"),
+)
 
 
 @pytest.fixture
@@ -42,6 +60,7 @@ def run_in_child(words, **kwargs):
 def checkpoints_equal(first, second):
     """Compare all that learning changed, bit for bit."""
     keys = ("network", "readout", "optimizer", "scheduler", "rng")
+    keys += ("mask_schedule", "windows")
     a, b = (torch.load(folder.path / "checkpoint.pt") for folder in (first, second))
     flat_a, flat_b = (
         torch.utils._pytree.tree_leaves([c[k] for k in keys]) for c in (a, b)
@@ -79,6 +98,63 @@ def test_metrics_have_a_row_an_epoch_with_density_and_readout_weights(trained):
         assert sum(weights) / 4 == pytest.approx(1, abs=1e-6)
     moved = [any(row[f"readout_weight_{t}"] != 1 for t in range(4)) for row in rows]
     assert moved == [False, False, True, True]
+
+
+def test_a_scheduled_mask_is_in_the_metrics_and_makes_derivatives_sparser(trained):
+    rows = trained.read_metrics()
+    p = [row["mask_p"] for row in rows]
+    assert p == sorted(p)
+    assert (p[0], p[-1]) == (0.5, 0.9)
+    assert 0.5 < p[1] < 0.9
+    assert rows[-1]["gradient_density"] < 0.5 * rows[0]["gradient_density"]
+
+
+def test_each_layer_keeps_the_share_that_its_window_was_calibrated_for(small_run):
+    folder = train(read(small_run(*WINDOWS)), Reporter.silent())
+    result = folder.read_result()
+    windows, layers = result["windows"], result["layers"]
+    assert windows.keys() == layers.keys()
+    assert len({window["half_width"] for window in windows.values()}) == len(layers)
+    for window in windows.values():
+        assert window["density"] == pytest.approx(0.2, abs=0.02)
+    # The last epoch's distribution is another than that before training.
+    assert 0.05 < result["gradient_density"] < 0.5
+
+
+def test_windows_are_calibrated_in_any_precision(small_run):
+    widths = [
+        train(
+            read(
+                small_run(
+                    *(*WINDOWS, "device.precision", precision),
+                    *("optimization.epochs", 1),
+                )
+            ),
+            Reporter.silent(),
+        ).read_result()["windows"]
+        for precision in ("32-true", "64-true", "bf16-mixed")
+    ]
+    for found in widths[1:]:
+        for name, window in widths[0].items():
+            assert found[name]["half_width"] == pytest.approx(
+                window["half_width"], rel=0.05
+            )
+
+
+def test_relu_makes_the_same_network_an_ann(small_run):
+    folder = train(read(small_run(*ANN)), Reporter.silent())
+    rows, result = folder.read_metrics(), folder.read_result()
+    assert rows[-1]["train_loss"] < rows[0]["train_loss"]
+    assert result["layers"] == result["windows"] == {}
+    for metrics in (*rows, result):
+        assert not {"gradient_density", "firing_rate", "mask_p"} & metrics.keys()
+    snn = torch.load(train(read(small_run()), Reporter.silent()).path / "checkpoint.pt")
+    ann = torch.load(folder.path / "checkpoint.pt")
+    shapes = [
+        {name: value.shape for name, value in found["network"].items()}
+        for found in (snn, ann)
+    ]
+    assert shapes[0] == shapes[1]
 
 
 def test_every_metric_can_be_computed_again_from_the_predictions(trained):
@@ -211,6 +287,28 @@ def test_a_run_killed_again_and_again_resumes_bit_for_bit(trained, small_run, tm
     assert environment["resumed_after"] >= done[-1] > 0
 
 
+@pytest.mark.parametrize("kind", [WINDOWS, ANN], ids=["calibrated windows", "ANN"])
+def test_other_runs_resume_bit_for_bit_and_calibrate_once(
+    small_run, tmp_path, monkeypatch, capsys, kind
+):
+    reference = train(read(small_run(*kind)), Reporter.silent())
+    config = read(small_run(*kind, "output", tmp_path / "stopped"))
+    with monkeypatch.context() as patch:
+        patch.setattr(RunFolder, "write_metrics", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            train(config, Reporter.silent())
+    folder = train(config, Reporter())
+    printed = capsys.readouterr().out
+    assert "resumed after epoch 1" in printed
+    assert "calibrating" not in printed
+    assert same_learning(reference, folder)
+    assert folder.read_result()["windows"] == reference.read_result()["windows"]
+
+
+def interrupted(*args):
+    raise KeyboardInterrupt
+
+
 def test_every_epoch_is_on_the_board_after_a_resume(small_run):
     words = small_run()
     kill_in(words, "(RunFolder, 'write_metrics')", times=3)
@@ -241,7 +339,7 @@ def test_two_processes_resume_to_the_same_weights(small_run, tmp_path):
 
 
 def test_two_processes_train_one_network(small_run):
-    words = small_run("device.devices", 2, "optimization.batch_size", 4)
+    words = small_run(*WINDOWS, "device.devices", 2, "optimization.batch_size", 4)
     child = run_in_child(words, env={**os.environ, "OMP_NUM_THREADS": "1"})
     printed, _ = child.communicate(timeout=300)
     assert child.returncode == 0, printed
@@ -257,6 +355,9 @@ def test_two_processes_train_one_network(small_run):
     ).mean()
     assert accuracy == pytest.approx(result["test_accuracy"]["last"])
     assert printed.count("epoch 4/4") == 1, "only the first process prints"
+    assert printed.count("calibrating") == 1
+    for window in result["windows"].values():
+        assert window["density"] == pytest.approx(0.2, abs=0.02)
     assert printed.count("test accuracy") == 1
 
 
@@ -328,6 +429,14 @@ def test_a_full_disk_is_named(small_run):
     assert "Traceback" not in done.stderr
 
 
+def test_a_checkpoint_of_an_older_version_is_named(small_run, capsys):
+    words = small_run("optimization.epochs", 1)
+    folder = train(read(words), Reporter.silent())
+    (folder.path / "result.json").unlink()
+    folder.save_checkpoint({**folder.load_checkpoint(), "format": 1})
+    assert "it has format 1, not 2. Delete the folder" in explained(capsys, words)
+
+
 def test_a_run_begun_on_other_data_is_not_resumed(small_run, capsys):
     words = small_run("optimization.epochs", 1)
     folder = train(read(words), Reporter.silent())
@@ -357,6 +466,13 @@ def test_a_second_process_is_kept_out_of_the_folder(small_run, capsys):
         (("model.kwargs.depth", 3), "`model.kwargs` of vgg: .*'depth'"),
         (("neuron.name", "LIF"), "Did you mean 'LIFNode'"),
         (("neuron.kwargs.leak", 3), "`neuron.kwargs` of LIFNode: .*'leak'"),
+        (("surrogate.schedule.attribute", "q"), "`surrogate.schedule.attribute`.* p, "),
+        (("surrogate.schedule.end", 1.0), r"`surrogate.schedule`.*`p` in \[0, 1\)"),
+        (("neuron.name", "ReLU"), "`neuron.kwargs` of ReLU to be empty, got .*thresh"),
+        (
+            ("neuron.name", "ReLU", "neuron.kwargs", "{}"),
+            "`surrogate.mask` to be left at None with ReLU",
+        ),
         (("surrogate.mask.q", 3), "`surrogate.mask`: .*'q'"),
         (("surrogate.base_kwargs.beta", 3), "`surrogate.base_kwargs` of .*'beta'"),
         (("device.accelerator", "gpu"), "`device` asks for what is not here"),
