@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.runs.atomic import write_text
-from benchmarks.speed import masked
+from benchmarks.speed.masked_neurons import HOST, OURS, RELEASED, TORCH
+from benchmarks.speed.results import megabytes
 
 _ROOT = Path(__file__).resolve().parents[2]
 README = _ROOT / "README.md"
@@ -23,22 +24,43 @@ def filled(text: str) -> str:
     """Put the tables of the present results between their markers.
 
     Args:
-        text: A README with `<!-- begin NAME -->` and `<!-- end NAME -->`.
+        text: A README with `<!-- begin NAME -->` and `<!-- end NAME -->`, where NAME
+            is that of a result file.
 
     Returns:
         The same with all tables as the results give them.
+
+    Raises:
+        ValueError: If a result file has no place in the text.
     """
-    for name, render in _TABLES.items():
-        file = RESULTS / f"{name}.json"
-        content = render(json.loads(file.read_text(encoding="utf-8")))
-        pattern = rf"(<!-- begin {name} -->\n).*?(<!-- end {name} -->)"
-        text = re.sub(
+    for file in sorted(RESULTS.glob("*.json")):
+        result = json.loads(file.read_text(encoding="utf-8"))
+        block = rendered(file.stem, result)
+        pattern = rf"(<!-- begin {file.stem} -->\n).*?(<!-- end {file.stem} -->)"
+        text, places = re.subn(
             pattern,
-            lambda found, block=content: f"{found[1]}{block}\n{found[2]}",
+            lambda found, block=block: f"{found[1]}{block}\n{found[2]}",
             text,
             flags=re.DOTALL,
         )
+        if not places:
+            raise ValueError(f"Expected <!-- begin {file.stem} --> in the README.")
     return text
+
+
+def rendered(name: str, result: Mapping[str, Any]) -> str:
+    """Write a result as a table with its circumstances.
+
+    Args:
+        name: Of the result file, such as `"speed-masked-cpu"`: what comes before the
+            device says how it is rendered.
+        result: Its content.
+
+    Returns:
+        Markdown.
+    """
+    render = next(_TABLES[kind] for kind in _TABLES if name.startswith(f"{kind}-"))
+    return render(result)
 
 
 def _quickstart(result: Mapping[str, Any]) -> str:
@@ -64,48 +86,86 @@ def _quickstart(result: Mapping[str, Any]) -> str:
     return f"```text\n{table}\n```\n\n{textwrap.fill(text, 88)}"
 
 
-def _speed(result: Mapping[str, Any]) -> str:
-    names = (masked.HOST, masked.TORCH, masked.RELEASED, masked.OURS)
-    header = ["", *names, masked.FLOOR, "ours / host", "released / ours", "kept MB"]
-    rows = [header, ["---", *["---:"] * (len(header) - 1)]]
-    for title, timings in result["tables"].items():
-        seconds = {name: timings[name]["seconds"] for name in names}
-        ours = seconds[masked.OURS]
-        floor = timings.get(masked.FLOOR)
-        rows.append(
-            [
-                title,
-                *(f"{seconds[name] * 1e3:.0f} ms" for name in names),
-                f"{floor['seconds'] * 1e3:.0f} ms" if floor else "",
-                f"{ours / seconds[masked.HOST]:.2f}",
-                f"{seconds[masked.RELEASED] / ours:.2f}",
+def _speed_masked(result: Mapping[str, Any]) -> str:
+    names = (HOST, TORCH, RELEASED, OURS)
+    rows, growth = result["rows"], result["growth"]
+    comparison = ("ours / host", "released / ours")
+    main_table = _markdown(
+        ("", *names, "floor", *comparison, "peak MB, in this order"),
+        [
+            (
+                row["title"],
+                *_milliseconds(row, names),
+                _in_ms(row["floor_seconds"]),
+                *_ratios(row),
                 " / ".join(
-                    f"{timings[name]['saved_bytes'] / 1e6:.0f}"
-                    for name in (masked.HOST, masked.OURS)
+                    megabytes(row["timings"][name]["peak_bytes"]) for name in names
                 ),
-            ]
-        )
-    table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
-    text = (
-        f"Forward and backward, medians of one run, {_where(result['environment'])}. "
-        "Most of a training step are convolutions: the floor is the same step with the "
-        "neurons taken out. Kept is what autograd holds for the backward pass, host / "
-        "ours."
+            )
+            for row in rows
+        ],
     )
-    return f"{table}\n\n{textwrap.fill(text, 88)}"
+    growth_table = _markdown(
+        ("growing", "layer", *names, *comparison),
+        [
+            (
+                row["varied"],
+                str(row["shape"]),
+                *_milliseconds(row, names),
+                *_ratios(row),
+            )
+            for row in growth
+        ],
+    )
+    kernels = sorted({row["ran_on"][OURS] for row in rows})
+    host_kernels = sorted({row["ran_on"][HOST] for row in rows})
+    bandwidth = result["copy_bytes_per_second"] / 1e9
+    text = (
+        f"Forward and backward, medians of one run, {_where(result['environment'])}; "
+        f"the host ran on {', '.join(host_kernels)}, ours on {', '.join(kernels)}. The "
+        "floor of a layer is the time to move five tensors of its size (input, spikes, "
+        "input again, two gradients) at the speed of a plain copy, "
+        f"{bandwidth:.1f} GB/s; that of a training step is the same step with the "
+        "neurons taken out. Peak is what a fresh process needs above network and "
+        "input."
+    )
+    return f"{main_table}\n\n{textwrap.fill(text, 88)}\n\n{growth_table}"
+
+
+def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    line = ["---", *["---:"] * (len(header) - 1)]
+    return "\n".join(f"| {' | '.join(row)} |" for row in (header, line, *rows))
+
+
+def _milliseconds(row: Mapping[str, Any], names: Sequence[str]) -> list[str]:
+    return [_in_ms(row["timings"][name]["seconds"]) for name in names]
+
+
+def _in_ms(seconds: float) -> str:
+    milliseconds = seconds * 1e3
+    return f"{milliseconds:.0f} ms" if milliseconds >= 10 else f"{milliseconds:.2f} ms"
+
+
+def _ratios(row: Mapping[str, Any]) -> tuple[str, str]:
+    host, ours, released = (
+        row["timings"][name]["seconds"] for name in (HOST, OURS, RELEASED)
+    )
+    return f"{ours / host:.2f}", f"{released / ours:.2f}"
 
 
 def _where(environment: Mapping[str, Any]) -> str:
+    processor = f"{environment['threads']} threads of an {environment['cpu']}"
+    if environment["gpu"]:
+        processor = f"an {environment['gpu']}, {processor}"
     return (
-        f"{environment['threads']} threads of an {environment['cpu']}, SpikingJelly "
-        f"{environment['host']}, torch {environment['packages']['torch']}, commit "
-        f"{environment['commit'][:10]}"
+        f"{processor}, SpikingJelly {environment['host']}, torch "
+        f"{environment['packages']['torch']}, commit {environment['commit'][:10]}"
     )
 
 
 _TABLES: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
-    "quickstart-cpu": _quickstart,
-    "speed-masked-cpu": _speed,
+    "quickstart": _quickstart,
+    "speed-masked": _speed_masked,
 }
 
 

@@ -1,207 +1,194 @@
 """Masked neurons against the host's unmasked ones and the released procedure."""
 
-import copy
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from typing import Any, Literal
 
-import torch
-from spikingjelly.activation_based import functional, neuron, surrogate
-from spikingjelly.activation_based.model import spiking_resnet
-from torch import Tensor, nn
-
-from benchmarks.models import VGG
-from benchmarks.speed.released_msg import ReleasedMaskedLIF
+from benchmarks.runs.progress import Reporter
+from benchmarks.speed import results
+from benchmarks.speed.bandwidth import copy_bandwidth, layer_bytes
+from benchmarks.speed.masked_equality import check_equality
+from benchmarks.speed.masked_neurons import (
+    DROPPED,
+    HOST,
+    OURS,
+    TORCH,
+    host_kernels,
+    neurons,
+    ran_on,
+)
+from benchmarks.speed.masked_passes import (
+    FLOOR,
+    NETWORKS,
+    Setting,
+    candidate,
+    growing,
+)
+from benchmarks.speed.options import SpeedOptions
+from benchmarks.speed.peak import peak_bytes
 from benchmarks.speed.timing import Timing, interleaved
-from sj_ext.neuron import MaskedLIFNode
-from sj_ext.surrogate import BernoulliMask, MaskedSurrogate
-
-_THRESHOLD, _P = 0.5, 0.5
-_VGGSNN = (64, 128, "A", 256, 256, "A", 512, 512, "A", 512, 512, "A")
-
-HOST = "host, unmasked"
-TORCH = "masked, step by step"
-OURS = "masked, ours"
-RELEASED = "released procedure"
-FLOOR = "no neurons (floor)"
+from sj_ext import register
 
 
-@dataclass(frozen=True)
-class Setting:
-    """What is timed.
+@dataclass
+class MaskedOptions(SpeedOptions):
+    """What `speed masked` can be told.
 
-    Attributes:
-        T: Time steps.
-        batch: Samples.
-        channels: Channels of the single layer.
+    Args:
+        device: cpu or cuda.
+        repetitions: Timed runs of each candidate; odd, for medians.
+        output: Folder of the result.
+        backend: What our masked neurons run on.
+        T: Time steps of the layer and of the training steps.
+        batch: Samples of a training step; the layer has four times as many.
         size: Height and width.
-        channels_last: Memory layout.
+        peak: Whether to measure peak memory, which takes a process for each candidate.
     """
 
+    backend: Literal["auto", "torch", "cpu", "triton", "cupy", "cuda"] = "auto"
     T: int = 10
-    batch: int = 16
-    channels: int = 64
+    batch: int = 4
     size: int = 48
-    channels_last: bool = False
+    peak: bool = True
 
 
-def _neurons(p: float = _P) -> dict[str, Callable[[], nn.Module]]:
-    def triangle() -> nn.Module:
-        return surrogate.PiecewiseQuadratic(alpha=2.0)
+@register("speed", "masked")
+def run(options: MaskedOptions, reporter: Reporter) -> None:
+    """Time masked neurons against the host's, the released procedure and the floor."""
+    base = base_setting(options)
+    check_equality(neurons(base.backend, base.host_kernel), DROPPED, base.device)
+    reporter.line("all candidates compute the same spikes and gradients")
+    bandwidth = copy_bandwidth(base.device)
+    reporter.line(f"copies move {bandwidth / 1e9:.1f} GB/s, reads and writes together")
+    rows, growth = [], []
+    for setting in _main_settings(options, base):
+        row = measure(setting, options.repetitions, with_peak=options.peak)
+        if setting.network is None:
+            moved = layer_bytes(math.prod(setting.shape))
+            row |= {"moved_bytes": moved, "floor_seconds": moved / bandwidth}
+        else:
+            row["floor_seconds"] = row["timings"][FLOOR].seconds
+        _show(reporter, row)
+        rows.append(row)
+    for what, value, setting in growing(base):
+        row = {"varied": f"{what} = {value}", **measure(setting, options.repetitions)}
+        _show(reporter, row)
+        growth.append(row)
+    content = {
+        "copy_bytes_per_second": bandwidth,
+        "rows": [_plain(row) for row in rows],
+        "growth": [_plain(row) for row in growth],
+    }
+    results.write("masked", options, content, reporter)
 
-    def masked(backend: str) -> nn.Module:
-        return MaskedLIFNode(
-            v_threshold=_THRESHOLD,
-            surrogate_function=MaskedSurrogate(triangle(), BernoulliMask(p)),
-            step_mode="m",
-            backend=backend,
-        )
 
+def base_setting(options: MaskedOptions) -> Setting:
+    """Describe the single layer, on the fastest kernel that the host has.
+
+    Args:
+        options: What the benchmark was told.
+
+    Returns:
+        The setting that all others are made from.
+    """
+    base = Setting(
+        T=options.T,
+        batch=4 * options.batch,
+        size=options.size,
+        backend=options.backend,
+        device=options.place(),
+    )
+    kernels = host_kernels(base.device)
+    if len(kernels) == 1:
+        return replace(base, host_kernel=kernels[0])
+    small = replace(base, batch=4, channels=32)
+    timings = interleaved(
+        {
+            kernel: candidate(replace(small, host_kernel=kernel), HOST).run
+            for kernel in kernels
+        },
+        options.repetitions,
+        base.device,
+    )
+    fastest = min(kernels, key=lambda kernel: timings[kernel].seconds)
+    return replace(base, host_kernel=fastest)
+
+
+def measure(
+    setting: Setting, repetitions: int, with_peak: bool = False
+) -> dict[str, Any]:
+    """Time all candidates, and measure the peak memory of each if that is wanted.
+
+    Args:
+        setting: What is timed.
+        repetitions: Timed runs of each candidate.
+        with_peak: Whether to start a process for the peak memory of each candidate.
+
+    Returns:
+        `title`, `shape` and `channels_last`, the `timings` by candidate, and `ran_on`:
+        the kernel by candidate.
+    """
+    passes = {name: candidate(setting, name) for name in setting.candidates}
+    timings = interleaved(
+        {name: one.run for name, one in passes.items()}, repetitions, setting.device
+    )
+    kernels = {HOST: setting.host_kernel}
+    kernels |= {name: ran_on(passes[name].net) for name in (TORCH, OURS)}
+    # Before the children start, so that two sets of networks need not fit.
+    passes.clear()
+    if with_peak:
+        timings = {
+            name: replace(timing, peak_bytes=peak(setting, name))
+            for name, timing in timings.items()
+        }
     return {
-        HOST: lambda: neuron.LIFNode(
-            v_threshold=_THRESHOLD, surrogate_function=triangle(), step_mode="m"
-        ),
-        TORCH: lambda: masked("torch"),
-        OURS: lambda: masked("auto"),
-        RELEASED: lambda: ReleasedMaskedLIF(p, _THRESHOLD),
+        "title": setting.title,
+        "shape": list(setting.shape),
+        "channels_last": setting.channels_last,
+        "ran_on": kernels,
+        "timings": timings,
     }
 
 
-def check_equality(device: torch.device) -> None:
-    """Refuse to time candidates that do not compute the same thing.
-
-    Spikes must be equal; gradients are compared without dropping (p = 0), since each
-    candidate draws its own masks.
+def peak(setting: Setting, name: str) -> int:
+    """Measure the peak memory of one candidate in a process of its own.
 
     Args:
-        device: Where they run.
-
-    Raises:
-        AssertionError: If two candidates differ.
-    """
-    x = torch.randn(6, 3, 4, 5, 5, device=device)
-    cotangent = torch.randn_like(x)
-    found = {}
-    for name, make in _neurons(p=0.0).items():
-        node, leaf = make().to(device), x.clone().requires_grad_()
-        spikes = node(leaf)
-        found[name] = (spikes, *torch.autograd.grad(spikes, leaf, cotangent))
-    for name, values in found.items():
-        for ours, reference in zip(values, found[HOST], strict=True):
-            torch.testing.assert_close(
-                ours, reference, rtol=1e-5, atol=1e-6, msg=lambda m, n=name: f"{n}: {m}"
-            )
-
-
-def time_layer(
-    setting: Setting, device: torch.device, repetitions: int
-) -> dict[str, Timing]:
-    """Time one layer forward and backward.
-
-    Args:
-        setting: Its shape.
-        device: Where it runs.
-        repetitions: Timed runs of each candidate.
+        setting: What runs.
+        name: The candidate.
 
     Returns:
-        Timing by candidate.
+        Bytes above the network and its input; see `peak_bytes`.
     """
-    x = _input(setting, setting.channels, device).requires_grad_()
-    cotangent = torch.randn_like(x)
-    nodes = {name: make().to(device) for name, make in _neurons().items()}
-
-    def run(node: nn.Module) -> None:
-        torch.autograd.grad(node(x), x, cotangent)
-        functional.reset_net(node)
-
-    candidates = {name: (lambda n=node: run(n)) for name, node in nodes.items()}
-    return interleaved(candidates, repetitions, device)
-
-
-def time_training_step(
-    network: str, setting: Setting, device: torch.device, repetitions: int
-) -> dict[str, Timing]:
-    """Time a whole training step: forward, loss, backward, AdamW.
-
-    The same network without any neuron shows what is left to gain.
-
-    Args:
-        network: `"VGGSNN"` or `"ResNet-18"`.
-        setting: Shape of the input, of two channels.
-        device: Where it runs.
-        repetitions: Timed runs of each candidate.
-
-    Returns:
-        Timing by candidate.
-    """
-    x = _input(setting, 2, device)
-    target = torch.randint(10, (setting.batch,), device=device)
-    candidates = {}
-    for name, make in {**_neurons(), FLOOR: nn.Identity}.items():
-        torch.manual_seed(0)
-        net = _network(network, setting, make).to(device)
-        if setting.channels_last:
-            net = net.to(memory_format=torch.channels_last)
-        optimizer = torch.optim.AdamW(net.parameters(), 1e-3)
-        candidates[name] = _training_step(net, optimizer, x, target)
-    return interleaved(candidates, repetitions, device)
-
-
-def growth(
-    device: torch.device, repetitions: int
-) -> list[tuple[str, int, dict[str, Timing]]]:
-    """Time the layer while one of T, batch and width grows.
-
-    Args:
-        device: Where it runs.
-        repetitions: Timed runs of each candidate.
-
-    Returns:
-        What grows, its value, and the timing by candidate.
-    """
-    small = Setting(batch=4, channels=32)
-    found = []
-    for what, values in (
-        ("T", (5, 10, 20)),
-        ("batch", (2, 4, 8)),
-        ("channels", (16, 32, 64)),
-    ):
-        for value in values:
-            timing = time_layer(replace(small, **{what: value}), device, repetitions)
-            found.append((what, value, timing))
-    return found
-
-
-def _input(setting: Setting, channels: int, device: torch.device) -> Tensor:
-    generator = torch.Generator().manual_seed(0)
-    shape = (setting.T * setting.batch, channels, setting.size, setting.size)
-    x = torch.randn(shape, generator=generator).to(device)
-    if setting.channels_last:
-        x = x.to(memory_format=torch.channels_last)
-    return x.unflatten(0, (setting.T, setting.batch))
-
-
-def _network(
-    network: str, setting: Setting, make: Callable[[], nn.Module]
-) -> nn.Module:
-    if network == "VGGSNN":
-        return VGG(2, 10, (setting.size, setting.size), make, _VGGSNN)
-    prototype = make()
-    net = spiking_resnet.spiking_resnet18(
-        num_classes=10, spiking_neuron=lambda **_: copy.deepcopy(prototype)
+    tiny = replace(setting, T=2, batch=2, channels=min(setting.channels, 4), size=16)
+    return peak_bytes(
+        partial(_work, setting, name), partial(_work, tiny, name), setting.device
     )
-    stem = net.conv1
-    net.conv1 = type(stem)(2, 64, 7, stride=2, padding=3, bias=False)
-    functional.set_step_mode(net, "m")
-    return net
 
 
-def _training_step(
-    net: nn.Module, optimizer: torch.optim.Optimizer, x: Tensor, target: Tensor
-) -> Callable[[], None]:
-    def step() -> None:
-        optimizer.zero_grad()
-        nn.functional.cross_entropy(net(x).mean(0), target).backward()
-        optimizer.step()
-        functional.reset_net(net)
+def _main_settings(options: MaskedOptions, base: Setting) -> Iterator[Setting]:
+    for channels_last in (False, True):
+        layer = replace(base, channels_last=channels_last)
+        yield layer
+        for network in NETWORKS:
+            yield replace(layer, network=network, batch=options.batch, channels=2)
 
-    return step
+
+def _work(setting: Setting, name: str) -> Callable[[], None]:
+    return candidate(setting, name).run
+
+
+def _show(reporter: Reporter, row: dict[str, Any]) -> None:
+    title = ": ".join(row[key] for key in ("varied", "title") if key in row)
+    results.show(reporter, title, row["timings"], HOST)
+    if "moved_bytes" in row:
+        milliseconds = row["floor_seconds"] * 1e3
+        reporter.line(f"floor of the memory's speed: {milliseconds:.1f} ms")
+
+
+def _plain(row: dict[str, Any]) -> dict[str, Any]:
+    timings: dict[str, Timing] = row["timings"]
+    plain = {name: asdict(timing) for name, timing in timings.items()}
+    return {**row, "timings": plain}

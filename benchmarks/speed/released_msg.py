@@ -39,16 +39,18 @@ class ReleasedMaskedLIF(nn.Module):
         super().__init__()
         self.p, self.v_threshold, self.tau = p, v_threshold, tau
 
-    def forward(self, x_seq: Tensor) -> Tensor:
+    def forward(self, x_seq: Tensor, v: Tensor | None = None) -> Tensor:
         """Spike.
 
         Args:
             x_seq: `[T, N, ...]`.
+            v: Potential to start from, `[N, ...]`; by default zeros.
 
         Returns:
             Spikes of the same shape.
         """
-        v = torch.zeros_like(x_seq[0])
+        if v is None:
+            v = torch.zeros_like(x_seq[0])
         spikes = []
         for x in x_seq:
             v = v + (x - v) / self.tau

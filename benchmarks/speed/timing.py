@@ -17,14 +17,16 @@ class Timing:
         seconds: Median over the repetitions.
         low: Fastest repetition, in seconds.
         high: Slowest repetition, in seconds.
-        saved_bytes: Bytes of distinct storages that autograd kept for backward; on a
-            CUDA device the peak of allocated memory above what stood before.
+        saved_bytes: Bytes of distinct storages that autograd kept for backward.
+        peak_bytes: Most bytes in use at once, above what stood before, where that was
+            measured (`benchmarks.speed.peak`).
     """
 
     seconds: float
     low: float
     high: float
     saved_bytes: int
+    peak_bytes: int | None = None
 
 
 def interleaved(
@@ -36,7 +38,7 @@ def interleaved(
     """Time candidates in turn, so that a slow minute of the machine hits all alike.
 
     Args:
-        candidates: What to time, by name; each runs once unseen first.
+        candidates: What to time, by name; each runs twice unseen first.
         repetitions: Timed runs of each.
         device: Where they run.
         after_each: Called, untimed, after each repetition of all candidates.
@@ -44,10 +46,10 @@ def interleaved(
     Returns:
         Timing by name.
     """
-    memory = {}
+    saved = {}
     for name, run in candidates.items():
         run()
-        memory[name] = _memory(run, device)
+        saved[name] = _saved_bytes(run)
     seconds: dict[str, list[float]] = {name: [] for name in candidates}
     for _ in range(repetitions):
         for name, run in candidates.items():
@@ -59,19 +61,12 @@ def interleaved(
         if after_each is not None:
             after_each()
     return {
-        name: Timing(statistics.median(found), min(found), max(found), memory[name])
+        name: Timing(statistics.median(found), min(found), max(found), saved[name])
         for name, found in seconds.items()
     }
 
 
-def _memory(run: Callable[[], object], device: torch.device) -> int:
-    if device.type == "cuda":
-        _wait(device)
-        before = torch.cuda.memory_allocated(device)
-        torch.cuda.reset_peak_memory_stats(device)
-        run()
-        _wait(device)
-        return torch.cuda.max_memory_allocated(device) - before
+def _saved_bytes(run: Callable[[], object]) -> int:
     kept: dict[int, int] = {}
 
     def keep(tensor: Tensor) -> Tensor:
