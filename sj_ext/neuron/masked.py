@@ -4,6 +4,7 @@ import inspect
 import logging
 from collections.abc import Callable
 from functools import partial
+from types import MethodType
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -19,17 +20,19 @@ from sj_ext.surrogate import MaskedSurrogate
 class _Backend(NamedTuple):
     refuses: Callable[..., str | None]
     multi_step: Callable[..., Any]
+    multiplier: Callable[..., Tensor]
 
 
 def _on_hosts_kernel(kernel: str) -> _Backend:
     return _Backend(
         partial(substitution.refuses, kernel=kernel),
         partial(substitution.multi_step, kernel=kernel),
+        substitution.multiplier,
     )
 
 
 _FUSED = {
-    "cpu": _Backend(cpu.refuses, cpu.multi_step),
+    "cpu": _Backend(cpu.refuses, cpu.multi_step, cpu.multiplier),
     "triton": _on_hosts_kernel("triton"),
     "cupy": _on_hosts_kernel("cupy"),
     "cuda": _on_hosts_kernel("cuda"),
@@ -38,6 +41,20 @@ _FUSED = {
 # have not been, for want of a GPU: they run when they are asked for.
 _AUTO = ("cpu",)
 _HALF = (torch.float16, torch.bfloat16)
+# Where the host's simple neurons, which none of these is, have their equations.
+_SIMPLE_EQUATIONS = (
+    "neuronal_charge",
+    "neuronal_fire",
+    "neuronal_reset",
+    "neuronal_adaptation",
+)
+_PASSES = (
+    "forward",
+    "single_step_forward",
+    "multi_step_forward",
+    "single_step_functional_forward",
+    "multi_step_functional_forward",
+)
 _log = logging.getLogger("sj_ext.neuron")
 _logged: set[str] = set()
 
@@ -93,7 +110,19 @@ class MaskedNode(neuron.BaseNode):
     _constants: ClassVar[tuple[str, ...]] = ()
     backend_in_use: str | None = None
     v_seq: Tensor | None
+    store_v_seq: bool
     _chosen_backend: str = "auto"
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Refuse equations in methods that no pass calls."""
+        super().__init_subclass__(**kwargs)
+        unused = [name for name in vars(cls) if name in _SIMPLE_EQUATIONS]
+        if unused and not any(name in vars(cls) for name in _PASSES):
+            raise TypeError(
+                f"Expected {cls.__name__} to change its equations by "
+                f"`single_step_functional_forward`, got `{unused[0]}`, which no pass "
+                "of this neuron calls."
+            )
 
     def __init__(self, *args: Any, backend: str = "auto", **kwargs: Any) -> None:
         given = inspect.signature(self._host_class).bind(*args, **kwargs).arguments
@@ -120,6 +149,18 @@ class MaskedNode(neuron.BaseNode):
     def backend(self, value: str) -> None:
         check_backend(value)
         self._chosen_backend = value
+
+    @property
+    def sequence_multiplier(self) -> Callable[[Tensor, Tensor], Tensor] | None:
+        """How the last multi-step pass came by its mask, to draw the same again.
+
+        None where the surrogate was asked in each step; see
+        `sj_ext.surrogate.replay.DrawsForSequences`.
+        """
+        backend = _FUSED.get(self.backend_in_use or "")
+        if backend is None:
+            return None
+        return partial(backend.multiplier, self.surrogate_function)
 
     def dynamics(self) -> Dynamics:
         """Describe this neuron's equations to a backend."""
@@ -176,10 +217,11 @@ class MaskedNode(neuron.BaseNode):
         Returns:
             Spikes, of the shape of `x_seq`.
         """
-        own = MaskedNode.multi_step_functional_forward
-        if type(self).multi_step_functional_forward is not own:
-            # A subclass has equations of its own, which the host then runs.
+        own = self._own_equations()
+        if own == "multi_step_functional_forward":
             return super().multi_step_forward(x_seq, *args, **kwargs)
+        if own == "single_step_forward":
+            return self._own_steps(x_seq, *args, **kwargs)
         states = self.materialize_states((x_seq, *args), self._states(), "m")
         spikes, states, v_seq = self._multi_step(x_seq, states, self.store_v_seq)
         for name, value in zip(self._memories, states, strict=True):
@@ -228,9 +270,54 @@ class MaskedNode(neuron.BaseNode):
             )
         return (spikes.to(x.dtype),), states
 
+    def _own_equations(self) -> str | None:
+        """Name the method by which a subclass goes its own way, if one does."""
+        for parent, name in (
+            (MaskedNode, "multi_step_functional_forward"),
+            (self._host_class, "single_step_forward"),
+            (MaskedNode, "single_step_functional_forward"),
+        ):
+            if getattr(type(self), name) is not getattr(parent, name):
+                return name
+        return None
+
+    def _own_steps(self, x_seq: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """Run the `single_step_forward` of a subclass over all steps."""
+        self.backend_in_use = "torch"
+        _begin_sequence(self.surrogate_function)
+        # Potentials are stored here, of these steps alone.
+        store_v_seq = self.store_v_seq
+        self.store_v_seq = False
+        spikes, v_seq = [], []
+        try:
+            for step in zip(x_seq, *args, strict=True):
+                spikes.append(self.single_step_forward(*step, **kwargs))
+                v_seq.append(self.v)
+        finally:
+            self.store_v_seq = store_v_seq
+        if store_v_seq:
+            self.v_seq = torch.stack(v_seq)
+        return torch.stack(spikes)
+
+    def _own_functional_steps(
+        self, x_seq: Tensor, states: tuple[Any, ...], store_v_seq: bool
+    ) -> tuple[Tensor, tuple[Any, ...], Tensor | None]:
+        """Run the `single_step_functional_forward` of a subclass over all steps."""
+        self.backend_in_use = "torch"
+        _begin_sequence(self.surrogate_function)
+        spikes, v_seq = [], []
+        for x in x_seq:
+            (spike,), states = self.single_step_functional_forward((x,), states)
+            spikes.append(spike)
+            v_seq.append(states[0])
+        stored = torch.stack(v_seq) if store_v_seq else None
+        return torch.stack(spikes), states, stored
+
     def _multi_step(
         self, x_seq: Tensor, states: tuple[Any, ...], store_v_seq: bool
     ) -> tuple[Tensor, tuple[Any, ...], Tensor | None]:
+        if self._own_equations() == "single_step_functional_forward":
+            return self._own_functional_steps(x_seq, states, store_v_seq)
         self.backend_in_use, fused = self._choose(x_seq, states)
         if fused is None:
             return self._step_by_step(x_seq, states, store_v_seq)
@@ -246,9 +333,7 @@ class MaskedNode(neuron.BaseNode):
         self, x_seq: Tensor, states: tuple[Any, ...], store_v_seq: bool
     ) -> tuple[Tensor, tuple[Any, ...], Tensor | None]:
         surrogate = self._surrogate_that_acts()
-        begin = getattr(surrogate, "new_sequence", None)
-        if callable(begin):
-            begin()
+        _begin_sequence(surrogate)
         given = x_seq.float() if x_seq.dtype in _HALF else x_seq
         if _can_be_traced(surrogate, x_seq.device):
             steps, v_steps = [], []
@@ -326,7 +411,12 @@ class MaskedNode(neuron.BaseNode):
         # A view of this node as one of the host's own class, with another surrogate:
         # the host fuses exact classes only. Parameters and memories are shared.
         twin = object.__new__(self._host_class)
-        twin.__dict__.update(self.__dict__)
+        # What hides a method is bound to this node: the view has methods of its own.
+        twin.__dict__.update(
+            (name, value)
+            for name, value in self.__dict__.items()
+            if not isinstance(value, MethodType)
+        )
         twin.__dict__["_modules"] = {**self._modules, "surrogate_function": surrogate}
         # The host's kernels know its own surrogates: the base, not what masks or
         # measures it.
@@ -342,6 +432,12 @@ class MaskedNode(neuron.BaseNode):
         """Show the host's settings and the backend."""
         shown = self._as_host(self.surrogate_function).extra_repr()
         return f"{shown}, masked backend={self.backend}"
+
+
+def _begin_sequence(surrogate: nn.Module) -> None:
+    begin = getattr(surrogate, "new_sequence", None)
+    if callable(begin):
+        begin()
 
 
 def _can_be_traced(surrogate: nn.Module, device: torch.device) -> bool:

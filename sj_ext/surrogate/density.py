@@ -3,15 +3,14 @@
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import Any
 
 import torch
 import torch.distributed as dist
-from spikingjelly.activation_based import base
-from spikingjelly.activation_based.surrogate import SurrogateFunctionBase
 from torch import Tensor, nn
 
-from sj_ext.surrogate.masked import MaskedSurrogate
+from sj_ext.surrogate.replay import watched
 
 
 @dataclass
@@ -272,14 +271,15 @@ def _share(part: float, whole: float) -> float:
 def gradient_density(net: nn.Module) -> Iterator[GradientDensity]:
     """Measure the share of non-zero surrogate derivatives during the block.
 
-    Run forward passes inside, a training step for instance: the derivative of each
-    surrogate is evaluated a second time beside it, with the same random numbers, so
-    that the measured mask is the one that the backward pass uses. Spikes are those of
-    a pass that nobody measures; so are masks and random state where the neurons run
-    step by step anyway. Neurons that run on a fused kernel outside the block run step
-    by step inside it, where random masks are other draws of the same rule and take
-    more random numbers. With activation checkpointing, call `backward` inside the
-    block, or the recomputed pass differs from the one that was measured.
+    Run forward passes inside, a training step for instance. A measured pass is bit
+    for bit the one that nobody measures, on whatever kernel: outputs, gradients, the
+    mask and torch's random state. Beside it each neuron's pass is run a second time,
+    step by step, without gradients and from the same random state, and the derivative
+    of its surrogate is evaluated there: with the mask that the backward pass uses, and
+    with h as the host's steps compute it, to which a fused kernel is equal up to its
+    rounding. What activation checkpointing runs again in `backward`, inside the block
+    or after it, is not counted twice. A network compiled by `torch.compile` runs
+    uncompiled inside the block.
 
     A multi-step neuron begins at step 0 with each forward pass, a single-step one
     after each reset. A neuron that asks its surrogate several times a step has that
@@ -306,128 +306,9 @@ def gradient_density(net: nn.Module) -> Iterator[GradientDensity]:
             f"{type(net).__name__} with none."
         )
     measured = GradientDensity(list(nodes))
-    with ExitStack() as restored:
+    with ExitStack() as watches:
+        # A graph that was compiled before does not ask who watches.
+        watches.enter_context(torch.compiler.set_stance("force_eager"))
         for name, node in nodes.items():
-            original = node.surrogate_function
-            clock = _Clock()
-            node.surrogate_function = _Measured(original, name, measured, clock)
-            restored.callback(setattr, node, "surrogate_function", original)
-            restored.callback(clock.watch(node))
+            watches.enter_context(watched(node, partial(measured.update, name)))
         yield measured
-
-
-class _Clock:
-    """Tells which time step a call of a neuron's surrogate belongs to."""
-
-    def __init__(self) -> None:
-        self.step = 0
-        self.sequence: torch.Size | None = None
-
-    def watch(self, node: nn.Module) -> Any:
-        """Follow the passes and resets of `node`; the returned function ends it."""
-        hook = node.register_forward_pre_hook(self._begin)
-        reset = getattr(node, "reset", None)
-        if reset is None:
-            return hook.remove
-
-        def reset_and_rewind() -> None:
-            self.step = 0
-            reset()
-
-        # An attribute of the instance hides the method from whoever resets it.
-        node.__dict__["reset"] = reset_and_rewind
-
-        def end() -> None:
-            hook.remove()
-            del node.__dict__["reset"]
-
-        return end
-
-    def _begin(self, node: nn.Module, inputs: tuple[Any, ...]) -> None:
-        if _runs_sequences(node):
-            self.step = 0
-            self.sequence = inputs[0].shape if inputs else None
-        else:
-            self.sequence = None
-
-    def tick(self, x: Tensor) -> tuple[int, int]:
-        """Give the first step that `x` belongs to and how many it holds."""
-        first = self.step
-        whole = self.sequence is not None and x.numel() == self.sequence.numel()
-        steps = self.sequence[0] if whole and self.sequence is not None else 1
-        self.step += steps
-        return first, steps
-
-
-def _runs_sequences(node: nn.Module) -> bool:
-    if isinstance(node, base.StepModule) and "s" not in node.supported_step_mode():
-        return True
-    return getattr(node, "step_mode", "s") == "m"
-
-
-class _Measured(SurrogateFunctionBase):
-    """Stands in for a surrogate and counts; a class of its own is never fused."""
-
-    def __init__(
-        self,
-        original: SurrogateFunctionBase,
-        name: str,
-        measured: GradientDensity,
-        clock: _Clock,
-    ) -> None:
-        super().__init__(spiking=original.spiking)
-        self.training = original.training
-        self.original = original
-        self._name = name
-        self._density = measured
-        self._clock = clock
-
-    def new_sequence(self) -> None:
-        if isinstance(self.original, MaskedSurrogate):
-            self.original.new_sequence()
-
-    def forward(self, x: Tensor) -> Tensor:
-        before = _random_state(x.device)
-        spikes = self.original(x)
-        after = _random_state(x.device)
-        _set_random_state(x.device, before)
-        derivative, whole = self._derivatives(x)
-        _set_random_state(x.device, after)
-        first, steps = self._clock.tick(x)
-        for t, parts in enumerate(
-            zip(
-                *(part.reshape(steps, -1) for part in (spikes, derivative, whole)),
-                strict=True,
-            )
-        ):
-            self._density.update(self._name, first + t, *parts)
-        return spikes
-
-    def _derivatives(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        original = self.original
-        if not (isinstance(original, MaskedSurrogate) and original.acts):
-            whole = _derivative(original, x)
-            return whole, whole
-        whole = _derivative(original.base, x)
-        multiplier = original.multiplier(x.detach())
-        return whole * multiplier * original.mask.scale, whole
-
-
-@torch.enable_grad()
-def _derivative(function: SurrogateFunctionBase, x: Tensor) -> Tensor:
-    x = x.detach().requires_grad_()
-    (derivative,) = torch.autograd.grad(function(x).sum(), x)
-    return derivative
-
-
-def _random_state(device: torch.device) -> Tensor:
-    if device.type == "cuda":
-        return torch.cuda.get_rng_state(device)
-    return torch.get_rng_state()
-
-
-def _set_random_state(device: torch.device, state: Tensor) -> None:
-    if device.type == "cuda":
-        torch.cuda.set_rng_state(state, device)
-    else:
-        torch.set_rng_state(state)

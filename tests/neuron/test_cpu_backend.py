@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from spikingjelly.activation_based import neuron, surrogate
 from torch.utils.checkpoint import checkpoint
 
+from sj_ext.neuron import MaskedLIFNode
 from sj_ext.neuron.backends import cpu
 from sj_ext.neuron.dynamics import Dynamics
 from sj_ext.surrogate import BernoulliMask, MaskedSurrogate
@@ -207,6 +208,37 @@ def test_derivatives_far_from_the_threshold_stay_finite():
         assert_equals_naive(
             x_seq, torch.zeros(1, 6), make_dynamics("IF"), base, ConstantMask(1.0)
         )
+
+
+@pytest.mark.parametrize("detach", [False, True])
+@pytest.mark.parametrize("v_reset", [None, 0.0])
+@pytest.mark.parametrize("base", BASES)
+def test_an_infinite_potential_has_no_derivative_and_is_no_nan(base, v_reset, detach):
+    x = torch.tensor([[0.3, -math.inf, math.inf, 1.0]])
+    # Where the reset is not detached, torch too keeps only the last step free of NaN.
+    free = v_reset is None or detach
+    x_seq = torch.stack([x, torch.full_like(x, 0.5)] if free else [x])
+    x_seq[-1, 0, 2] = math.inf if v_reset is None else x_seq[-1, 0, 2]
+    v = torch.zeros_like(x)
+    dynamics, mask = make_dynamics("IF", v_reset, detach), BernoulliMask(0.0)
+    gradients = []
+    for fused in (True, False):
+        leaf = x_seq.clone().requires_grad_()
+        if fused:
+            masked = MaskedSurrogate(BASES[base], mask)
+            spikes = cpu.multi_step(leaf, v, dynamics, masked, False)[0]
+        else:
+            spikes = naive(
+                leaf, v, dynamics, BASES[base], multiplier_of(mask, 0, leaf), 1.0
+            )[0]
+        gradients.append(torch.autograd.grad(spikes.sum(), leaf)[0])
+    # exp() is bounded below in the kernel.
+    assert (gradients[0][:, 0, 1].abs() < 1e-30).all()
+    finite = ~gradients[1].isnan()
+    assert finite[-1, 0, :2].all()
+    torch.testing.assert_close(
+        gradients[0][finite], gradients[1][finite], rtol=1e-5, atol=1e-6
+    )
 
 
 @pytest.mark.parametrize("alpha", [0.7, 1.0, 1.1, 1.7, 2.0, 2.9, 3.7, 4.7])
@@ -475,6 +507,55 @@ def test_what_it_cannot_run_exactly_it_refuses_with_a_reason(change, reason):
         cpu.multi_step(x_seq, v, dynamics, masked, False)
     assert said is not None
     assert said in str(error.value)
+
+
+# Subclasses of the neurons that run on it.
+
+
+class DoublesItsInput(MaskedLIFNode):
+    def single_step_forward(self, x):
+        return super().single_step_forward(2 * x)
+
+
+class DoublesItsInputFunctionally(MaskedLIFNode):
+    def single_step_functional_forward(self, inputs, states, **kwargs):
+        return super().single_step_functional_forward(
+            (2 * inputs[0],), states, **kwargs
+        )
+
+
+@pytest.mark.parametrize("backend", ["auto", "cpu"])
+@pytest.mark.parametrize("kind", [DoublesItsInput, DoublesItsInputFunctionally])
+def test_a_step_that_a_subclass_defines_is_never_bypassed(kind, backend):
+    x_seq = torch.randn(5, 3, 40)
+    settings = {"step_mode": "m", "store_v_seq": True}
+    own, plain = (
+        make(
+            surrogate_function=MaskedSurrogate("ATan", BernoulliMask(0.0)),
+            backend=backend,
+            **settings,
+        )
+        for make in (kind, MaskedLIFNode)
+    )
+    for _ in range(2):
+        spikes, expected = own(x_seq), plain(2 * x_seq)
+        assert torch.equal(spikes, expected)
+        assert torch.equal(own.v_seq, plain.v_seq)
+        assert torch.equal(own.v, plain.v)
+    assert (own.backend_in_use, plain.backend_in_use) == ("torch", "cpu")
+    if kind is DoublesItsInputFunctionally:
+        state = (torch.zeros(3, 40),)
+        (again,), _ = own.functional_forward((x_seq,), state)
+        (expected,), _ = plain.functional_forward((2 * x_seq,), state)
+        assert torch.equal(again, expected)
+
+
+def test_equations_that_no_pass_would_call_are_refused():
+    with pytest.raises(TypeError, match="got `neuronal_charge`, which no pass of"):
+
+        class Charged(MaskedLIFNode):
+            def neuronal_charge(self, x):
+                self.v = self.v + 2 * x
 
 
 def test_kernels_compile_where_no_cache_can_be_written():

@@ -15,7 +15,7 @@ from torch.utils.checkpoint import checkpoint
 
 from sj_ext import host
 from sj_ext.neuron.backends import substitution
-from sj_ext.surrogate import BernoulliMask, MaskedSurrogate
+from sj_ext.surrogate import BernoulliMask, MaskedSurrogate, WindowMask
 
 FOLDER = Path(__file__).parent / "cuda_shim"
 ROOT = Path(__file__).parents[2]
@@ -268,6 +268,34 @@ def test_the_seed_alone_reproduces_the_mask():
         gradients.append(drawn_gradient(x))
     assert torch.equal(gradients[0], gradients[1])
     assert not torch.equal(gradients[0], gradients[2])
+
+
+@pytest.mark.parametrize("rule", [BernoulliMask(0.5), WindowMask(0.4)])
+def test_the_mask_is_drawn_again_from_the_random_state_of_the_pass(rule):
+    x = torch.randn(4, 5, 6, dtype=torch.float64, requires_grad=True)
+    dynamics = next(table.variants("LIF"))
+    masked = MaskedSurrogate("ATan", rule)
+    torch.manual_seed(3)
+    spikes, _, v_seq = substitution._run(
+        x, torch.zeros_like(x[0]), dynamics, masked, True, "any", table.DOUBLE
+    )
+    gradients = [
+        torch.autograd.grad(one.sum(), x, retain_graph=True)[0][t]
+        for t, one in enumerate(spikes)
+    ]
+    before = torch.cat([torch.zeros_like(x[:1]), v_seq[:-1]])
+    over_seq = charged(dynamics, before, x) - dynamics.v_threshold
+    torch.manual_seed(3)
+    again = substitution.multiplier(masked, x, over_seq)
+    # In double precision the derivative far out is not yet rounded to zero.
+    assert torch.equal(again, torch.stack(gradients) > 1e-30)
+
+
+def charged(dynamics, v, x):
+    rest = dynamics.v_reset or 0.0
+    if dynamics.decay_input:
+        return v + (x - (v - rest)) / dynamics.tau
+    return v - (v - rest) / dynamics.tau + x
 
 
 @pytest.mark.parametrize("shared", [("time",), ("batch",), ("time", "batch")])

@@ -1,9 +1,16 @@
 """`gradient_density` counts what the backward pass will use, and disturbs nothing."""
 
+import copy
+from contextlib import nullcontext
+from functools import partial
+
 import pytest
 import torch
-from spikingjelly.activation_based import functional, layer, neuron, surrogate
+from spikingjelly.activation_based import functional, layer, memopt, neuron, surrogate
+from spikingjelly.activation_based.base import named_memories
+from torch.utils.checkpoint import checkpoint
 
+from sj_ext.neuron import MaskedIFNode, MaskedLIFNode, MaskedParametricLIFNode
 from sj_ext.surrogate import (
     BernoulliMask,
     ConstantMask,
@@ -11,6 +18,7 @@ from sj_ext.surrogate import (
     LayerDensity,
     MaskedSurrogate,
     NoiseMask,
+    WindowMask,
     gradient_density,
 )
 
@@ -53,28 +61,184 @@ def test_the_mask_that_is_measured_is_the_one_that_backward_uses():
     assert measured.total.nonzero == int((gradient != 0).sum())
 
 
-@pytest.mark.parametrize(
-    "function",
-    [MaskedSurrogate("ATan", BernoulliMask(0.5)), surrogate.ATan()],
-    ids=["masked", "plain"],
-)
-def test_measuring_changes_neither_results_nor_random_numbers(function):
-    x = torch.randn(5, 3, 6)
+def masked(rule=None):
+    return MaskedSurrogate("ATan", rule or BernoulliMask(0.5))
 
-    def run(measure):
-        net = network(function)
+
+NODES = {
+    "host": lambda: neuron.LIFNode(surrogate_function=surrogate.ATan()),
+    "host, masked surrogate": lambda: neuron.LIFNode(surrogate_function=masked()),
+    "host, draw shared over time": lambda: neuron.LIFNode(
+        surrogate_function=masked(BernoulliMask(0.5, shared=("time",)))
+    ),
+    "host, simple": lambda: neuron.SimpleLIFNode(
+        2.0, True, surrogate_function=masked()
+    ),
+    "host, with batch norm": lambda: neuron.MPBNLIFNode(
+        surrogate_function=masked(), mpbn=True, out_features=16
+    ),
+    "torch": lambda: MaskedLIFNode(surrogate_function=masked(), backend="torch"),
+    "cpu": lambda: MaskedLIFNode(surrogate_function=masked(), backend="cpu"),
+    "cpu, w": lambda: MaskedParametricLIFNode(
+        surrogate_function=masked(), backend="cpu"
+    ),
+    "cpu, window": lambda: MaskedIFNode(
+        surrogate_function=masked(WindowMask(0.3)), backend="cpu"
+    ),
+}
+every_node = pytest.mark.parametrize("kind", NODES)
+
+
+def two_layers(kind, step_mode="m"):
+    torch.manual_seed(0)
+    make = NODES[kind]
+    net = torch.nn.Sequential(
+        layer.Linear(6, 16), make(), layer.Linear(16, 16), make(), layer.Dropout(0.5)
+    )
+    functional.set_step_mode(net, step_mode)
+    for module in net.modules():
+        if isinstance(module, MaskedLIFNode):
+            assert module.backend in ("torch", "cpu")
+    return net
+
+
+def forward(net, x_seq):
+    if net[1].step_mode == "m":
+        return net(x_seq)
+    return torch.stack([net(x) for x in x_seq])
+
+
+@pytest.mark.parametrize("step_mode", ["s", "m"])
+@every_node
+def test_a_measured_pass_is_bit_for_bit_the_one_that_nobody_measures(kind, step_mode):
+    x_seq = 2 * torch.randn(5, 8, 6)
+
+    def run(block):
+        net = two_layers(kind, step_mode)
         torch.manual_seed(9)
-        if measure:
-            with gradient_density(net):
-                out = net(x)
-        else:
-            out = net(x)
-        gradient = torch.autograd.grad(out.sum(), net[0].weight)[0]
-        assert net[1].surrogate_function is function
-        return out, gradient, torch.rand(3)
+        found = []
+        with block(net):
+            for _ in range(2):
+                # The states of the first pass are those that the second begins with.
+                out = forward(net, x_seq)
+                found.append(out)
+            states = [value for _, value in named_memories(net)]
+        gradients = torch.autograd.grad(found[0].sum() + out.sum(), net.parameters())
+        last = (getattr(net[1], "backend_in_use", None), torch.get_rng_state())
+        return [*found, *gradients, *net.buffers(), last[1], *states], last[0]
 
-    for plain, measured in zip(run(False), run(True), strict=True):
-        torch.testing.assert_close(plain, measured, rtol=1e-6, atol=1e-6)
+    (plain, plain_backend), (measured, backend) = (
+        run(nullcontext),
+        run(gradient_density),
+    )
+    assert backend == plain_backend
+    assert len(plain) == len(measured)
+    for a, b in zip(plain, measured, strict=True):
+        assert torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b
+
+
+@pytest.mark.parametrize("layout", ["plain", "channels last"])
+@every_node
+def test_the_mask_that_is_measured_is_that_of_the_backward_pass(kind, layout):
+    x_seq = torch.rand(4, 3, 16, 5, 5)
+    if layout == "channels last":
+        x_seq = x_seq.movedim(2, -1).contiguous().movedim(-1, 2)
+    node = NODES[kind]()
+    functional.set_step_mode(node, "m")
+    x_seq.requires_grad_()
+    with gradient_density(torch.nn.Sequential(node)) as measured:
+        spikes = node(x_seq)
+    by_x = 1.0 if isinstance(node, neuron.IFNode) else 0.5
+    for t, step in enumerate(measured.steps["0"]):
+        (gradient,) = torch.autograd.grad(spikes[t].sum(), x_seq, retain_graph=True)
+        assert step.spikes == spikes[t].sum()
+        if kind != "host, with batch norm":  # there all samples depend on each other
+            assert step.nonzero == int((gradient[t] != 0).sum())
+            expected = gradient[t].abs().sum(dtype=torch.float64).item() / by_x
+            assert step.kept == pytest.approx(expected, rel=1e-5)
+    assert len(measured.steps["0"]) == 4
+
+
+CHECKPOINTS = {
+    "none": lambda net: net,
+    "non-reentrant": lambda net: partial(checkpoint, net, use_reentrant=False),
+    "reentrant": lambda net: partial(checkpoint, net, use_reentrant=True),
+    "host": memopt.checkpoint_module,
+    "host, layer by layer": lambda net: torch.nn.Sequential(
+        *(memopt.checkpoint_module(one) for one in net)
+    ),
+}
+
+
+@pytest.mark.parametrize("backward", ["inside", "outside"])
+@pytest.mark.parametrize("checkpointing", CHECKPOINTS)
+@every_node
+def test_activation_checkpointing_is_measured_once(kind, checkpointing, backward):
+    x_seq = 2 * torch.randn(5, 8, 6)
+
+    def run(checkpointing, measure=True):
+        net = two_layers(kind)
+        module = CHECKPOINTS[checkpointing](net)
+        torch.manual_seed(9)
+        leaf = x_seq.clone().requires_grad_()
+        with gradient_density(net) if measure else nullcontext() as measured:
+            loss = module(leaf).sum()
+            functional.reset_net(net)
+            if backward == "inside":
+                loss.backward()
+        if backward == "outside":
+            loss.backward()
+        gradients = [leaf.grad, *(p.grad for p in net.parameters())]
+        return gradients, torch.get_rng_state(), measured
+
+    plain, measured = run(checkpointing, measure=False), run(checkpointing)
+    for a, b in zip(plain[0], measured[0], strict=True):
+        assert torch.equal(a, b)
+    assert torch.equal(plain[1], measured[1])
+    steps = run("none")[2].steps
+    assert measured[2].steps == steps
+    assert [one.elements for one in steps["1"]] == [8 * 16] * 5
+
+
+def test_measuring_leaves_the_network_as_it_was():
+    net = two_layers("cpu")
+    before = [dict(vars(module)) for module in net.modules()]
+    with gradient_density(net), gradient_density(net) as inner:
+        copied = copy.deepcopy(net)
+        net(torch.randn(5, 8, 6))
+        copied(torch.randn(5, 8, 6))
+        functional.reset_net(copied)
+        assert isinstance(net[1].v, torch.Tensor)
+    functional.reset_net(net)
+    after = [dict(vars(module)) for module in net.modules()]
+    for one in (*before, *after):
+        one.pop("backend_in_use", None)
+        one.pop("_sj_reset_modules", None)
+    assert [one.keys() for one in before] == [one.keys() for one in after]
+    assert inner.total.elements > 0
+
+
+def test_in_inference_mode_it_measures_as_elsewhere():
+    x_seq = torch.randn(5, 8, 6)
+    totals = []
+    for mode in (nullcontext, torch.inference_mode):
+        net = two_layers("cpu")
+        torch.manual_seed(9)
+        with mode(), gradient_density(net) as measured:
+            net(x_seq)
+        totals.append(measured.steps)
+    assert totals[0] == totals[1]
+
+
+def test_a_compiled_network_runs_uncompiled_while_it_is_measured():
+    net = two_layers("cpu")
+    compiled = torch.compile(net, backend="aot_eager")
+    x_seq = torch.randn(5, 8, 6)
+    compiled(x_seq)
+    functional.reset_net(net)
+    with gradient_density(net) as measured:
+        compiled(x_seq)
+    assert measured.total.elements == 2 * 5 * 8 * 16
 
 
 @pytest.mark.parametrize(

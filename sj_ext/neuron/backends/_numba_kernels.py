@@ -213,17 +213,33 @@ def _mix(z):  # type: ignore[no-untyped-def]
 
 @_jit()
 def _pull(  # type: ignore[no-untyped-def]
-    grad_s, carry, h, d, grad_x, threshold, hard, at, slope, gain, kept
+    grad_s, carry, carries, h, d, grad_x, threshold, hard, at, slope, gain, kept
 ):
     # d(v after reset)/dh = 1 - hard * s + (at - slope * h) * ds/dx covers both resets,
-    # detached or not. `d` leaves with dL/dh.
+    # detached or not. `d` leaves with dL/dh. No product with an h that may be infinite
+    # is taken where its other factor is zero by definition.
     zero, one = h.dtype.type(0), h.dtype.type(1)
-    for i in range(h.size):
-        s = hard if h[i] - threshold >= zero else zero
-        g = grad_s[i] * d[i] + carry[i] * ((one - s) + (at - slope * h[i]) * d[i])
-        d[i] = g
-        grad_x[i] = g * gain
-        carry[i] = g * kept
+    if not carries:
+        for i in range(h.size):
+            g = grad_s[i] * d[i]
+            d[i] = g
+            grad_x[i] = g * gain
+            carry[i] = g * kept
+    elif slope == zero:
+        for i in range(h.size):
+            s = hard if h[i] - threshold >= zero else zero
+            g = grad_s[i] * d[i] + carry[i] * ((one - s) + at * d[i])
+            d[i] = g
+            grad_x[i] = g * gain
+            carry[i] = g * kept
+    else:
+        for i in range(h.size):
+            s = hard if h[i] - threshold >= zero else zero
+            jump = (at - slope * h[i]) * d[i] if d[i] != zero else zero
+            g = grad_s[i] * d[i] + carry[i] * ((one - s) + jump)
+            d[i] = g
+            grad_x[i] = g * gain
+            carry[i] = g * kept
 
 
 @_jit()
@@ -294,6 +310,7 @@ def backward(  # type: ignore[no-untyped-def]
             carry[:] = grad_v[first:last]
         else:
             carry[:] = 0
+        carries = has_v
         g = nothing[:n]
         total = sums[:n]
         total[:] = 0
@@ -314,10 +331,25 @@ def backward(  # type: ignore[no-untyped-def]
                 later = grad_v_seq[t * row + first : t * row + last]
                 for i in range(n):
                     carry[i] += later[i]
+                carries = True
             if has_s:
                 g = grad_s[t * grad_row + first : t * grad_row + last]
             gx = grad_x[t * row + first : t * row + last]
-            _pull(g, carry, h, d, gx, threshold, hard_one, at, slope, gain, kept)
+            _pull(
+                g,
+                carry,
+                carries,
+                h,
+                d,
+                gx,
+                threshold,
+                hard_one,
+                at,
+                slope,
+                gain,
+                kept,
+            )
+            carries = True
             if wants_leak:
                 xt = x[t * x_row + first : t * x_row + last]
                 vt = before[t, :n]

@@ -100,6 +100,22 @@ def multi_step(
     return _run(x_seq, v, dynamics, surrogate, store_v_seq, kernel, Kernels())
 
 
+def multiplier(surrogate: MaskedSurrogate, x_seq: Tensor, over_seq: Tensor) -> Tensor:
+    """Draw again what `multi_step` draws from the present random state.
+
+    Args:
+        surrogate: As given to `multi_step`.
+        x_seq: Input, `[T, N, ...]`.
+        over_seq: h - v_threshold of all steps, of the same shape.
+
+    Returns:
+        A tensor that broadcasts to `[T, N, ...]`.
+    """
+    # A draw follows the layout of h, which is that of the input.
+    laid_out = torch.empty_like(x_seq, dtype=over_seq.dtype).copy_(over_seq)
+    return surrogate.multiplier(laid_out, sequence=True)
+
+
 def _run(
     x_seq: Tensor,
     v: State,
