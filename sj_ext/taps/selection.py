@@ -1,0 +1,149 @@
+"""Which layers of a network are meant: by name, glob, type or predicate."""
+
+from collections.abc import Callable, Iterable, Iterator
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
+from typing import TypeAlias, TypeGuard
+
+from spikingjelly.activation_based.surrogate import SurrogateFunctionBase
+from torch import nn
+
+Layers: TypeAlias = (
+    str
+    | type[nn.Module]
+    | tuple[type[nn.Module], ...]
+    | Callable[[str, nn.Module], bool]
+    | Iterable["Layers"]
+    | None
+)
+"""What `layers` of `taps` can be."""
+
+_NEURONS = "spikingjelly.activation_based.neuron"
+_WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel)
+
+
+def unwrap(net: nn.Module) -> nn.Module:
+    """See through `DataParallel` and `DistributedDataParallel`.
+
+    Returns:
+        The network inside, or `net` itself.
+    """
+    while isinstance(net, _WRAPPERS):
+        net = net.module
+    return net
+
+
+def is_neuron(module: nn.Module) -> bool:
+    """Tell whether a module is a neuron of the host, or derives from one."""
+    return any(parent.__module__.startswith(_NEURONS) for parent in type(module).mro())
+
+
+def is_leaf(module: nn.Module) -> bool:
+    """Tell whether a module is a layer of its own.
+
+    Returns:
+        True for neurons of the host, whatever they hold, and for modules that hold
+        none but surrogate functions.
+    """
+    return is_neuron(module) or all(
+        isinstance(child, SurrogateFunctionBase) for child in module.children()
+    )
+
+
+def named_layers(net: nn.Module, name: str = "") -> Iterator[tuple[str, nn.Module]]:
+    """List the modules of a network, but none that a leaf layer holds.
+
+    Args:
+        net: A module.
+        name: Its own name.
+
+    Yields:
+        Names and modules, a module that has several names under the first.
+    """
+    yield from _walk(net, name, set())
+
+
+def _walk(
+    module: nn.Module, name: str, seen: set[nn.Module]
+) -> Iterator[tuple[str, nn.Module]]:
+    if module in seen:
+        return
+    seen.add(module)
+    yield name, module
+    if is_leaf(module):
+        return
+    for child_name, child in module.named_children():
+        yield from _walk(child, f"{name}.{child_name}" if name else child_name, seen)
+
+
+def select(net: nn.Module, layers: Layers) -> dict[str, nn.Module]:
+    """Find the layers that a user means.
+
+    Args:
+        net: A network without wrappers.
+        layers: See `taps`.
+
+    Returns:
+        The layers by name, in the order of the network's definition.
+
+    Raises:
+        TypeError: If `layers` holds what is none of the above.
+        ValueError: If something in it matches no layer.
+    """
+    known = dict(named_layers(net))
+    if layers is None:
+        return {name: layer for name, layer in known.items() if is_leaf(layer)}
+    # Parts of a neuron are found by their whole names alone.
+    known = {**known, **dict(net.named_modules())}
+    found = _matching(net, layers)
+    return {name: layer for name, layer in known.items() if name in found}
+
+
+def _matching(net: nn.Module, layers: Layers) -> set[str]:
+    found: set[str]
+    known = dict(named_layers(net))
+    if isinstance(layers, str):
+        whole = dict(net.named_modules())
+        if layers in whole:
+            found = {layers}
+        else:
+            found = {name for name in known if name and fnmatchcase(name, layers)}
+        if not found:
+            raise ValueError(_no_match(layers, list(known)))
+    elif _are_types(layers):
+        found = {name for name, layer in known.items() if isinstance(layer, layers)}
+    elif callable(layers):
+        found = {name for name, layer in known.items() if layers(name, layer)}
+    elif isinstance(layers, Iterable):
+        items = list(layers)
+        if not items:
+            raise ValueError("Expected `layers` to name something, got nothing.")
+        return set().union(*(_matching(net, item) for item in items))
+    else:
+        raise TypeError(
+            "Expected `layers` to be names, globs, types or predicates, got "
+            f"{layers!r}."
+        )
+    if not found:
+        raise ValueError(
+            f"Expected `layers` to match something, got {layers!r}, which matches no "
+            f"layer of {type(net).__name__}."
+        )
+    return found
+
+
+def _are_types(layers: object) -> TypeGuard[type | tuple[type, ...]]:
+    return isinstance(layers, type) or (
+        isinstance(layers, tuple)
+        and bool(layers)
+        and all(isinstance(one, type) for one in layers)
+    )
+
+
+def _no_match(pattern: str, names: list[str]) -> str:
+    names = [name for name in names if name]
+    near = get_close_matches(pattern, names, n=5, cutoff=0.5) or names[:5]
+    return (
+        f"Expected `layers` to match layers of the network, got {pattern!r}, which "
+        f"matches none. Near are: {', '.join(near) or 'no others'}."
+    )
