@@ -1,12 +1,13 @@
 """Masked surrogates, temporal readouts and analyses for SpikingJelly networks.
 
 Each part is a component of its own that works in a network built with the host's
-layers: see `sj_ext.surrogate`, `sj_ext.neuron` and `sj_ext.readout`.
+layers: see `sj_ext.surrogate`, `sj_ext.neuron`, `sj_ext.readout`,
+`sj_ext.taps`, `sj_ext.cka` and `sj_ext.fisher`.
 """
 
 from importlib.metadata import version
 
-from sj_ext import host, neuron, readout, surrogate
+from sj_ext import cka, fisher, host, neuron, readout, surrogate, taps
 from sj_ext.registry import available, create, register
 
 __version__ = version("sj_ext")
@@ -14,10 +15,13 @@ __version__ = version("sj_ext")
 __all__ = [
     "__version__",
     "available",
+    "cka",
     "create",
+    "fisher",
     "host",
     "neuron",
     "readout",
     "register",
     "surrogate",
+    "taps",
 ]

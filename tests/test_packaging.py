@@ -149,7 +149,7 @@ class TestRequirements:
         assert all(specifier.contains(v, prereleases=True) for v in accepted)
         assert not any(specifier.contains(v, prereleases=True) for v in refused)
 
-    def test_the_library_needs_only_the_host_torch_numpy_and_numba(
+    def test_the_library_needs_no_more_than_it_says(
         self, metadata: Message
     ) -> None:
         assert set(requirements(metadata)) == {
@@ -157,6 +157,8 @@ class TestRequirements:
             "torch",
             "numpy",
             "numba",
+            "matplotlib",
+            "tqdm",
         }
 
     @pytest.mark.parametrize(

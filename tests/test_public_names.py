@@ -8,12 +8,30 @@ PUBLIC = {
     "sj_ext": [
         "__version__",
         "available",
+        "cka",
         "create",
+        "fisher",
         "host",
         "neuron",
         "readout",
         "register",
         "surrogate",
+        "taps",
+    ],
+    "sj_ext.cka": [
+        "CKA",
+        "CKAResult",
+        "ComparedLayers",
+        "Side",
+        "TimeDynamics",
+        "hsic",
+        "linear_cka",
+    ],
+    "sj_ext.fisher": [
+        "FisherResult",
+        "TemporalFisher",
+        "fisher_diagonal",
+        "information_centroid",
     ],
     "sj_ext.host": [
         "RELEASE",
@@ -61,6 +79,7 @@ PUBLIC = {
         "dense",
         "gradient_density",
     ],
+    "sj_ext.taps": ["Record", "TimeAxisError", "preserved", "taps"],
 }
 
 

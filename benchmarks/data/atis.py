@@ -12,7 +12,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from benchmarks.runs.atomic import replace_file
+from sj_ext.files import replace_file
 
 __all__ = ["Events", "decode_events", "encode_events", "read_events", "write_events"]
 

@@ -33,7 +33,7 @@ from benchmarks.data.frames import (
 from benchmarks.data.pixel_array import Field, PixelArray
 from benchmarks.data.saccades import Saccades
 from benchmarks.data.splits import Split, make_split
-from benchmarks.runs.atomic import write_text
+from sj_ext.files import write_text
 
 __all__ = [
     "DESCRIPTION",

@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import torch
 
-from benchmarks.runs.atomic import replace_file
+from sj_ext.files import replace_file
 
 __all__ = [
     "DamagedDataError",

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from benchmarks.data.frames import DamagedDataError
-from benchmarks.runs.atomic import write_text
+from sj_ext.files import write_text
 
 __all__ = ["SPLITS", "Split", "make_split", "read_split", "split_file", "write_split"]
 

@@ -10,7 +10,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
-from benchmarks.runs.atomic import replace_file, write_text
+from sj_ext.files import replace_file, write_text
 
 
 @dataclass(frozen=True)

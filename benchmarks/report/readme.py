@@ -11,9 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.runs.atomic import write_text
 from benchmarks.speed.masked_neurons import HOST, OURS, RELEASED, TORCH
 from benchmarks.speed.results import megabytes
+from sj_ext.files import write_text
 
 _ROOT = Path(__file__).resolve().parents[2]
 README = _ROOT / "README.md"

@@ -23,8 +23,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.runs.atomic import replace_file, write_text
 from benchmarks.runs.config import TrainConfig
+from sj_ext.files import replace_file, write_text
 
 
 class CheckpointError(RuntimeError):

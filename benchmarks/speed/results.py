@@ -8,11 +8,11 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
-from benchmarks.runs.atomic import write_text
 from benchmarks.runs.environment import describe_environment
 from benchmarks.runs.progress import Reporter
 from benchmarks.speed.options import SpeedOptions
 from benchmarks.speed.timing import Timing
+from sj_ext.files import write_text
 
 
 def show(

@@ -23,12 +23,12 @@ from benchmarks.report.plots import (
     learning_curves,
     readout_weights,
 )
-from benchmarks.runs.atomic import write_text
 from benchmarks.runs.config import TrainConfig, read
 from benchmarks.runs.folder import RunFolder
 from benchmarks.runs.progress import Reporter, duration
 from benchmarks.tasks.data import prepare
 from benchmarks.tasks.train import train
+from sj_ext.files import write_text
 
 _CONFIGS = Path(__file__).resolve().parents[1] / "configs" / "event_digits"
 _ARMS = {

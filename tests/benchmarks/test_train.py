@@ -215,7 +215,7 @@ def kill_in(words, place, times=1):
     script = f"""
 import os, signal, sys, torch
 from benchmarks.runs.folder import RunFolder
-from benchmarks.runs import atomic
+from sj_ext import files
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from benchmarks.__main__ import main
@@ -251,7 +251,7 @@ def same_learning(reference, folder):
 
 KILLS = {
     "while the first checkpoint is written": ("(torch, 'save')", 1),
-    "while the second checkpoint is renamed": ("(atomic, '_flush_to_disk')", 5),
+    "while the second checkpoint is renamed": ("(files, '_flush_to_disk')", 5),
     "between checkpoint and metrics of the last epoch": (
         "(RunFolder, 'write_metrics')",
         4,

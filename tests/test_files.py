@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from benchmarks.runs.atomic import replace_file, write_text
+from sj_ext.files import replace_file, write_text
 
 
 def test_the_file_is_replaced_and_its_folder_made(tmp_path):

@@ -1,0 +1,159 @@
+"""From Gram matrices to HSIC of all pairs of layers and steps, in one product.
+
+A centred Gram matrix is a vector, and HSIC an inner product: the rows of all layers
+are stacked, and one matrix product gives all pairs.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from sj_ext.cka.functional import Estimator
+from sj_ext.cka.gram import above_diagonal, mirror, symmetric_product
+
+
+class Products(NamedTuple):
+    """HSIC, or covariances, between two sides and of each with itself.
+
+    Attributes:
+        cross: [..., Rx, Ry].
+        self_x: [..., Rx].
+        self_y: [..., Ry].
+    """
+
+    cross: Tensor
+    self_x: Tensor
+    self_y: Tensor
+
+    def times(self, factor: float) -> "Products":
+        """Multiply all three by a number."""
+        return Products(*(part * factor for part in self))
+
+
+def hsic_row(gram: Tensor, estimator: Estimator) -> Tensor:
+    """Centre a Gram matrix, and keep of it what is above its diagonal.
+
+    Args:
+        gram: Float64 [n, n], of features under any shift; it is overwritten.
+        estimator: "unbiased" or "biased", which needs the diagonal too.
+
+    Returns:
+        Float64 [n(n-1)/2] or [n(n+1)/2]: twice the inner product of two rows is that
+        of the two centred matrices.
+    """
+    n = len(gram)
+    if estimator == "unbiased":
+        gram.fill_diagonal_(0)
+        m = gram.sum(1).div_(n - 2)
+        m -= m.sum() / (2 * (n - 1))
+    else:
+        m = gram.mean(1)
+        m -= m.mean() / 2
+    gram.sub_(m[:, None]).sub_(m)
+    if estimator == "unbiased":
+        return torch.take(gram, above_diagonal(gram))
+    gram.diagonal().mul_(0.5**0.5)
+    return torch.take(gram, above_diagonal(gram, inclusive=True))
+
+
+def products(
+    rows_x: list[Tensor],
+    rows_y: list[Tensor] | None,
+    blocks_x: Sequence[int],
+    blocks_y: Sequence[int] | None,
+) -> tuple[Products, Products]:
+    """Multiply all rows with all rows.
+
+    Args:
+        rows_x: Rx vectors [P] of float64; the list is emptied, to free them one by one.
+        rows_y: Ry vectors likewise; None multiplies `rows_x` with themselves, for half
+            the work.
+        blocks_x: Numbers of rows that belong to one layer each; they sum to Rx.
+        blocks_y: Likewise of the other side.
+
+    Returns:
+        The inner products of the rows, and those of the sums of each layer's rows, on
+        the CPU.
+    """
+    x = _stacked(rows_x)
+    if rows_y is None or blocks_y is None:
+        cross = torch.zeros(len(x), len(x), dtype=x.dtype, device=x.device)
+        symmetric_product(x, cross)
+        return with_itself(mirror(cross).cpu(), blocks_x)
+    y = _stacked(rows_y).to(x.device)
+    own_x, own_y = (
+        [(rows @ rows.T).cpu() for rows in side.split(list(blocks))]
+        for side, blocks in ((x, blocks_x), (y, blocks_y))
+    )
+    return with_others((x @ y.T).cpu(), own_x, own_y)
+
+
+def with_itself(cross: Tensor, blocks: Sequence[int]) -> tuple[Products, Products]:
+    """Read the self-products of one side off the diagonal, so that their ratio is 1.
+
+    Args:
+        cross: Products of the rows of one side, [R, R].
+        blocks: Numbers of rows that belong to one layer each; they sum to R.
+
+    Returns:
+        The products of the rows, and those of the layers.
+    """
+    layers = block_sums(cross, blocks, blocks)
+    return (
+        Products(cross, cross.diagonal(), cross.diagonal()),
+        Products(layers, layers.diagonal(), layers.diagonal()),
+    )
+
+
+def with_others(
+    cross: Tensor, own_x: Sequence[Tensor], own_y: Sequence[Tensor]
+) -> tuple[Products, Products]:
+    """Collect the products of two sides, by rows and by layers.
+
+    Args:
+        cross: Products of the rows of both sides, [Rx, Ry].
+        own_x: Of each layer x, the products of its rows among themselves, [T, T].
+        own_y: Likewise y.
+
+    Returns:
+        The products of the rows, and those of the layers.
+    """
+    rows_x, rows_y = (
+        torch.cat([block.diagonal() for block in own]) for own in (own_x, own_y)
+    )
+    layers_x, layers_y = (
+        torch.stack([block.sum() for block in own]) for own in (own_x, own_y)
+    )
+    sizes = [len(block) for block in own_x], [len(block) for block in own_y]
+    return (
+        Products(cross, rows_x, rows_y),
+        Products(block_sums(cross, *sizes), layers_x, layers_y),
+    )
+
+
+def block_sums(
+    matrix: Tensor, sizes_x: Sequence[int], sizes_y: Sequence[int]
+) -> Tensor:
+    """Sum the blocks of a matrix, those of the steps of two layers for instance.
+
+    Args:
+        matrix: [Rx, Ry].
+        sizes_x: Numbers of rows of the blocks; they sum to Rx.
+        sizes_y: Numbers of columns; they sum to Ry.
+
+    Returns:
+        [len(sizes_x), len(sizes_y)].
+    """
+    for axis, sizes in enumerate((sizes_x, sizes_y)):
+        blocks = matrix.split(list(sizes), dim=axis)
+        matrix = torch.stack([block.sum(axis) for block in blocks], dim=axis)
+    return matrix
+
+
+def _stacked(rows: list[Tensor]) -> Tensor:
+    stacked = rows[0].new_empty(len(rows), *rows[0].shape)
+    for i in reversed(range(len(rows))):
+        stacked[i] = rows.pop()
+    return stacked
