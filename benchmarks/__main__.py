@@ -13,6 +13,7 @@ _TASKS = {
     "quickstart": "train three networks on the event digits and write a report",
     "train": "train one network: --config FILE [--key value ...]",
     "data": "prepare a data set: prepare NAME --root DIR",
+    "cka": "compare spiking networks with their ANN twins by CKA: --config FILE",
     "speed": "time ours against peers: speed masked",
 }
 # What a user can mend; anything else is a defect and shows its traceback.

@@ -23,7 +23,10 @@ __all__ = [
 
 # Modules with `prepare(root, *, time_steps, progress, ...)` and
 # `load(root, time_steps)`; imported on first use, as their libraries are heavy.
-_DATA_SETS = {"event_digits": "benchmarks.data.event_digits"}
+_DATA_SETS = {
+    "cifar10": "benchmarks.data.cifar",
+    "event_digits": "benchmarks.data.event_digits",
+}
 
 
 def available() -> tuple[str, ...]:

@@ -1,6 +1,22 @@
-"""Networks for the experiments, each registered under the name that configs use."""
+"""Networks for the experiments, each registered under the name that configs use.
 
+Whether one spikes is said by its `neuron` alone: a spiking network and its twin with an
+ordinary activation come from one description.
+"""
+
+from benchmarks.models.features import feature_layers
 from benchmarks.models.neurons import NeuronFactory, neuron_factory
+from benchmarks.models.preactivation_resnet import (
+    PreactivationBlock,
+    PreactivationResNet,
+)
 from benchmarks.models.vgg import VGG
 
-__all__ = ["VGG", "NeuronFactory", "neuron_factory"]
+__all__ = [
+    "VGG",
+    "NeuronFactory",
+    "PreactivationBlock",
+    "PreactivationResNet",
+    "feature_layers",
+    "neuron_factory",
+]

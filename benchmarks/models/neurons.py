@@ -7,7 +7,8 @@ from spikingjelly.activation_based import neuron
 from torch import nn
 
 import sj_ext
-from benchmarks.runs.config import ConfigError, NeuronConfig, SurrogateConfig
+from benchmarks.runs.command_line import ConfigError
+from benchmarks.runs.config import NeuronConfig, SurrogateConfig
 from sj_ext.registry import UnknownNameError
 
 NeuronFactory = Callable[[], nn.Module]

@@ -1,5 +1,6 @@
-"""Plain convolutional spiking networks, written as a list of channels."""
+"""Plain convolutional networks, written as a list of channels."""
 
+from collections import OrderedDict
 from collections.abc import Sequence
 
 from spikingjelly.activation_based import functional, layer
@@ -49,9 +50,13 @@ class VGG(nn.Module):
             elif type(entry) is int and entry > 0:
                 stages.append(
                     nn.Sequential(
-                        layer.Conv2d(in_channels, entry, 3, padding=1, bias=False),
-                        layer.BatchNorm2d(entry),
-                        neuron(),
+                        OrderedDict(
+                            conv=layer.Conv2d(
+                                in_channels, entry, 3, padding=1, bias=False
+                            ),
+                            bn=layer.BatchNorm2d(entry),
+                            neuron=neuron(),
+                        )
                     )
                 )
                 in_channels = entry

@@ -1,23 +1,17 @@
 """The typed configuration of a training run: read, checked and named by its content."""
 
-import difflib
 import hashlib
 import json
 import math
-import re
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field, is_dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args, get_type_hints
+from typing import Any, Literal
 
 import yaml
-from jsonargparse import ArgumentError, ArgumentParser
 
+from benchmarks.runs.command_line import ConfigError, read_as
 from sj_ext import host
-
-
-class ConfigError(ValueError):
-    """A configuration that cannot be used; the message says which key and why."""
 
 
 @dataclass
@@ -273,20 +267,8 @@ def read(
 
     Returns:
         The checked configuration.
-
-    Raises:
-        ConfigError: If a file is missing or no YAML mapping, a key is unknown (the
-            nearest is named), or a value has the wrong type.
     """
-    parser = ArgumentParser(prog=prog, exit_on_error=False, allow_abbrev=False)
-    parser.add_argument("--config", action="config", help="a YAML file with the keys")
-    parser.add_class_arguments(TrainConfig)
-    try:
-        values = vars(parser.instantiate(parser.parse_args(list(arguments))))
-        values.pop("config")
-        return TrainConfig(**values)
-    except ArgumentError as error:
-        raise ConfigError(_with_nearest_key(str(error))) from None
+    return read_as(TrainConfig, arguments, prog)
 
 
 def _at_least(key: str, value: float, least: int) -> None:
@@ -329,44 +311,3 @@ def _check_calibration(
         )
     if calibration.batches is not None:
         _at_least("surrogate.calibrate_window.batches", calibration.batches, 1)
-
-
-# What jsonargparse says of a key in a group that may be null, and of the group.
-_INSIDE_OPTIONAL_GROUP = re.compile(
-    r'Parser key "(?P<group>[\w.]+)": Does not validate.*'
-    r"Problem with given class_path '[\w.]+': (?P<inner>.*)"
-    r" - Expected a <class 'NoneType'> Given value type"
-)
-_UNKNOWN_KEY = re.compile(
-    r"Option '(?P<file>[\w.]+)' is not accepted"
-    r"|Group '(?P<group>[\w.]+)' does not accept option '(?P<member>[\w.]+)'"
-    r"|unrecognized arguments: --(?P<line>[\w.-]+)"
-)
-
-
-def _with_nearest_key(message: str) -> str:
-    message = " ".join(message.split())
-    inside = _INSIDE_OPTIONAL_GROUP.search(message)
-    if inside is not None:
-        message = re.sub(
-            r"(?<=Parser key \")|(?<=Option ')|(?<=arguments are required: )",
-            f"{inside['group']}.",
-            inside["inner"],
-        )
-    found = _UNKNOWN_KEY.search(message)
-    if found is None:
-        return message
-    unknown = found["file"] or found["line"] or f"{found['group']}.{found['member']}"
-    known = list(_keys(TrainConfig))
-    near = difflib.get_close_matches(unknown, known, n=1, cutoff=0.4)
-    hint = f" Did you mean `{near[0]}`?" if near else ""
-    return f"Unknown key `{unknown}`.{hint} Known keys: {', '.join(known)}."
-
-
-def _keys(config: type) -> Iterator[str]:
-    for name, hint in get_type_hints(config).items():
-        groups = [kind for kind in (hint, *get_args(hint)) if is_dataclass(kind)]
-        if not groups:
-            yield name
-        for group in groups:
-            yield from (f"{name}.{key}" for key in _keys(group))

@@ -17,13 +17,13 @@ from benchmarks import data
 from benchmarks.data.batches import Batch, batches
 from benchmarks.data.frames import EventFrames
 from benchmarks.data.splits import Split, read_split
-from benchmarks.models import neuron_factory
-from benchmarks.runs.config import ConfigError, TrainConfig, read
+from benchmarks.models.build import build_network
+from benchmarks.runs.command_line import ConfigError
+from benchmarks.runs.config import TrainConfig, read
 from benchmarks.runs.environment import describe_environment
 from benchmarks.runs.folder import CheckpointError, RunFolder
 from benchmarks.runs.progress import Reporter, duration
 from benchmarks.training.session import Session
-from sj_ext.neuron import mask_neurons
 from sj_ext.surrogate import MaskedSurrogate, MaskSchedule
 
 
@@ -115,7 +115,7 @@ def _run(
 
     training, validation = loader("train", shuffle=True), loader("validation")
     fabric.seed_everything(config.seed, verbose=False)
-    net = _network(config, frames)
+    net = build_network(config, frames)
     session = Session(
         fabric,
         net,
@@ -149,29 +149,6 @@ def _run(
             folder.write_metrics(session.history)
     _train_epochs(session, training, validation, checksums, folder, reporter)
     _test(session, loader("test"), [frames.names[i] for i in parts["test"]], folder)
-
-
-def _network(config: TrainConfig, frames: EventFrames) -> torch.nn.Module:
-    channels, height, width = frames.frames.shape[2:]
-    make_neuron = neuron_factory(config.neuron, config.surrogate)
-    try:
-        net: torch.nn.Module = sj_ext.create(
-            "model",
-            config.model.name,
-            in_channels=channels,
-            classes=len(frames.classes),
-            size=(height, width),
-            neuron=make_neuron,
-            **config.model.kwargs,
-        )
-    except TypeError as error:
-        raise ConfigError(f"`model.kwargs` of {config.model.name}: {error}") from error
-    if config.surrogate.mask is not None:
-        try:
-            mask_neurons(net, config.surrogate.mask)
-        except TypeError as error:
-            raise ConfigError(f"`surrogate.mask`: {error}") from error
-    return net
 
 
 def _mask_schedule(

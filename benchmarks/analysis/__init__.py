@@ -1,0 +1,1 @@
+"""Experiments that train several networks and compare what they have learned."""

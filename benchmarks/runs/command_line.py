@@ -1,0 +1,83 @@
+"""Configurations from YAML files and command lines, typed by dataclasses."""
+
+import difflib
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import is_dataclass
+from typing import TypeVar, get_args, get_type_hints
+
+from jsonargparse import ArgumentError, ArgumentParser
+
+_Config = TypeVar("_Config")
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be used; the message says which key and why."""
+
+
+def read_as(kind: type[_Config], arguments: Sequence[str], prog: str) -> _Config:
+    """Read a configuration from a command line.
+
+    Args:
+        kind: A dataclass, of values and other dataclasses.
+        arguments: `--config FILE.yaml` and overrides such as `--group.key 3`, the
+            later ones winning.
+        prog: How the usage message calls the command.
+
+    Returns:
+        The configuration, as checked by its own `__post_init__`.
+
+    Raises:
+        ConfigError: If a file is missing or no YAML mapping, a key is unknown (the
+            nearest is named), or a value has the wrong type.
+    """
+    parser = ArgumentParser(prog=prog, exit_on_error=False, allow_abbrev=False)
+    parser.add_argument("--config", action="config", help="a YAML file with the keys")
+    parser.add_class_arguments(kind)
+    try:
+        values = vars(parser.instantiate(parser.parse_args(list(arguments))))
+        values.pop("config")
+        return kind(**values)
+    except ArgumentError as error:
+        raise ConfigError(_with_nearest_key(str(error), kind)) from None
+
+
+# What jsonargparse says of a key in a group that may be null, and of the group.
+_INSIDE_OPTIONAL_GROUP = re.compile(
+    r'Parser key "(?P<group>[\w.]+)": Does not validate.*'
+    r"Problem with given class_path '[\w.]+': (?P<inner>.*)"
+    r" - Expected a <class 'NoneType'> Given value type"
+)
+_UNKNOWN_KEY = re.compile(
+    r"Option '(?P<file>[\w.]+)' is not accepted"
+    r"|Group '(?P<group>[\w.]+)' does not accept option '(?P<member>[\w.]+)'"
+    r"|unrecognized arguments: --(?P<line>[\w.-]+)"
+)
+
+
+def _with_nearest_key(message: str, kind: type) -> str:
+    message = " ".join(message.split())
+    inside = _INSIDE_OPTIONAL_GROUP.search(message)
+    if inside is not None:
+        message = re.sub(
+            r"(?<=Parser key \")|(?<=Option ')|(?<=arguments are required: )",
+            f"{inside['group']}.",
+            inside["inner"],
+        )
+    found = _UNKNOWN_KEY.search(message)
+    if found is None:
+        return message
+    unknown = found["file"] or found["line"] or f"{found['group']}.{found['member']}"
+    known = list(_keys(kind))
+    near = difflib.get_close_matches(unknown, known, n=1, cutoff=0.4)
+    hint = f" Did you mean `{near[0]}`?" if near else ""
+    return f"Unknown key `{unknown}`.{hint} Known keys: {', '.join(known)}."
+
+
+def _keys(kind: type) -> Iterator[str]:
+    for name, hint in get_type_hints(kind).items():
+        groups = [part for part in (hint, *get_args(hint)) if is_dataclass(part)]
+        if not groups:
+            yield name
+        for group in groups:
+            yield from (f"{name}.{key}" for key in _keys(group))
