@@ -14,7 +14,8 @@ _TASKS = {
     "train": "train one network: --config FILE [--key value ...]",
     "data": "prepare a data set: prepare NAME --root DIR",
     "cka": "compare spiking networks with their ANN twins by CKA: --config FILE",
-    "speed": "time ours against peers: speed masked",
+    "fisher": "Fisher information over time: --config FILE, or --planted",
+    "speed": "time ours against peers: speed NAME",
 }
 # What a user can mend; anything else is a defect and shows its traceback.
 _EXPLAINED = (

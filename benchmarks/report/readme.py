@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.report.markdown import in_ms, table, where
+from benchmarks.report.readme_fisher import speed_fisher
 from benchmarks.speed.masked_neurons import HOST, OURS, RELEASED, TORCH
 from benchmarks.speed.results import megabytes
 from sj_ext.files import write_text
@@ -76,27 +78,27 @@ def _quickstart(result: Mapping[str, Any]) -> str:
         )
         return "  ".join([first, *others]).rstrip()
 
-    table = "\n".join(line(cells) for cells in (result["columns"], *result["rows"]))
+    lines = "\n".join(line(cells) for cells in (result["columns"], *result["rows"]))
     text = (
         f"{result['seconds']:.0f} s with the preparation of the data, seed "
-        f"{result['environment']['seed']}, {_where(result['environment'])}. One seed "
+        f"{result['environment']['seed']}, {where(result['environment'])}. One seed "
         "on 451 test recordings: the differences between the rows mean nothing. "
         "Derivatives and firing rate are those of the last training batch."
     )
-    return f"```text\n{table}\n```\n\n{textwrap.fill(text, 88)}"
+    return f"```text\n{lines}\n```\n\n{textwrap.fill(text, 88)}"
 
 
 def _speed_masked(result: Mapping[str, Any]) -> str:
     names = (HOST, TORCH, RELEASED, OURS)
     rows, growth = result["rows"], result["growth"]
     comparison = ("ours / host", "released / ours")
-    main_table = _markdown(
+    main_table = table(
         ("", *names, "floor", *comparison, "peak MB, in this order"),
         [
             (
                 row["title"],
                 *_milliseconds(row, names),
-                _in_ms(row["floor_seconds"]),
+                in_ms(row["floor_seconds"]),
                 *_ratios(row),
                 " / ".join(
                     megabytes(row["timings"][name]["peak_bytes"]) for name in names
@@ -105,7 +107,7 @@ def _speed_masked(result: Mapping[str, Any]) -> str:
             for row in rows
         ],
     )
-    growth_table = _markdown(
+    growth_table = table(
         ("growing", "layer", *names, *comparison),
         [
             (
@@ -121,7 +123,7 @@ def _speed_masked(result: Mapping[str, Any]) -> str:
     host_kernels = sorted({row["ran_on"][HOST] for row in rows})
     bandwidth = result["copy_bytes_per_second"] / 1e9
     text = (
-        f"Forward and backward, medians of one run, {_where(result['environment'])}; "
+        f"Forward and backward, medians of one run, {where(result['environment'])}; "
         f"the host ran on {', '.join(host_kernels)}, ours on {', '.join(kernels)}. The "
         "floor of a layer is the time to move five tensors of its size (input, spikes, "
         "input again, two gradients) at the speed of a plain copy, "
@@ -132,18 +134,8 @@ def _speed_masked(result: Mapping[str, Any]) -> str:
     return f"{main_table}\n\n{textwrap.fill(text, 88)}\n\n{growth_table}"
 
 
-def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    line = ["---", *["---:"] * (len(header) - 1)]
-    return "\n".join(f"| {' | '.join(row)} |" for row in (header, line, *rows))
-
-
 def _milliseconds(row: Mapping[str, Any], names: Sequence[str]) -> list[str]:
-    return [_in_ms(row["timings"][name]["seconds"]) for name in names]
-
-
-def _in_ms(seconds: float) -> str:
-    milliseconds = seconds * 1e3
-    return f"{milliseconds:.0f} ms" if milliseconds >= 10 else f"{milliseconds:.2f} ms"
+    return [in_ms(row["timings"][name]["seconds"]) for name in names]
 
 
 def _ratios(row: Mapping[str, Any]) -> tuple[str, str]:
@@ -153,18 +145,9 @@ def _ratios(row: Mapping[str, Any]) -> tuple[str, str]:
     return f"{ours / host:.2f}", f"{released / ours:.2f}"
 
 
-def _where(environment: Mapping[str, Any]) -> str:
-    processor = f"{environment['threads']} threads of an {environment['cpu']}"
-    if environment["gpu"]:
-        processor = f"an {environment['gpu']}, {processor}"
-    return (
-        f"{processor}, SpikingJelly {environment['host']}, torch "
-        f"{environment['packages']['torch']}, commit {environment['commit'][:10]}"
-    )
-
-
 _TABLES: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "quickstart": _quickstart,
+    "speed-fisher": speed_fisher,
     "speed-masked": _speed_masked,
 }
 

@@ -17,7 +17,8 @@ class Timing:
         seconds: Median over the repetitions.
         low: Fastest repetition, in seconds.
         high: Slowest repetition, in seconds.
-        saved_bytes: Bytes of distinct storages that autograd kept for backward.
+        saved_bytes: Bytes of distinct storages that autograd kept for backward, where
+            that was measured.
         peak_bytes: Most bytes in use at once, above what stood before, where that was
             measured (`benchmarks.speed.peak`).
     """
@@ -25,7 +26,7 @@ class Timing:
     seconds: float
     low: float
     high: float
-    saved_bytes: int
+    saved_bytes: int | None
     peak_bytes: int | None = None
 
 
@@ -34,6 +35,7 @@ def interleaved(
     repetitions: int,
     device: torch.device,
     after_each: Callable[[], None] | None = None,
+    with_saved: bool = True,
 ) -> dict[str, Timing]:
     """Time candidates in turn, so that a slow minute of the machine hits all alike.
 
@@ -42,6 +44,8 @@ def interleaved(
         repetitions: Timed runs of each.
         device: Where they run.
         after_each: Called, untimed, after each repetition of all candidates.
+        with_saved: Whether to count the bytes that autograd keeps, which
+            `torch.func` does not let one do.
 
     Returns:
         Timing by name.
@@ -49,7 +53,10 @@ def interleaved(
     saved = {}
     for name, run in candidates.items():
         run()
-        saved[name] = _saved_bytes(run)
+        if with_saved:
+            saved[name] = _saved_bytes(run)
+        else:
+            run()
     seconds: dict[str, list[float]] = {name: [] for name in candidates}
     for _ in range(repetitions):
         for name, run in candidates.items():
@@ -61,7 +68,7 @@ def interleaved(
         if after_each is not None:
             after_each()
     return {
-        name: Timing(statistics.median(found), min(found), max(found), saved[name])
+        name: Timing(statistics.median(found), min(found), max(found), saved.get(name))
         for name, found in seconds.items()
     }
 
