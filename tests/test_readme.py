@@ -18,13 +18,15 @@ def blocks(text, language):
     return re.findall(rf"^```{language}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
 
 
-def test_the_python_examples_run_one_after_the_other(capsys):
+def test_the_python_examples_run_one_after_the_other(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     names = {}
     for block in blocks(README, "python"):
         exec(compile(block, "README.md", "exec"), names)
     printed = capsys.readouterr().out
     assert re.search(r"^\d+% of the surrogate derivatives", printed, re.MULTILINE)
     assert names["same"].mask.p == 0.3
+    assert (tmp_path / "cka.png").exists()
 
 
 def test_every_figure_is_that_of_a_result_file_with_its_commit():

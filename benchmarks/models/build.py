@@ -40,6 +40,6 @@ def build_network(config: TrainConfig, frames: EventFrames) -> nn.Module:
     if config.surrogate.mask is not None:
         try:
             mask_neurons(net, config.surrogate.mask)
-        except TypeError as error:
+        except (TypeError, ValueError) as error:
             raise ConfigError(f"`surrogate.mask`: {error}") from error
     return net

@@ -14,6 +14,8 @@ from sj_ext.registry import UnknownNameError
 NeuronFactory = Callable[[], nn.Module]
 
 _RELU = "ReLU"
+# Bases of the host's neurons, without equations of their own.
+_WITHOUT_EQUATIONS = (neuron.BaseNode, neuron.AdaptBaseNode)
 
 
 def neuron_factory(config: NeuronConfig, surrogate: SurrogateConfig) -> NeuronFactory:
@@ -30,7 +32,8 @@ def neuron_factory(config: NeuronConfig, surrogate: SurrogateConfig) -> NeuronFa
         ...]` as it takes any shape.
 
     Raises:
-        UnknownNameError: If the host has no neuron of that name.
+        UnknownNameError: If the host has no neuron of that name; those without a
+            surrogate of each step, such as PSN, do not count.
         ConfigError: If it does not take the arguments, or ReLU is to have a surrogate
             other than the default.
     """
@@ -42,6 +45,7 @@ def neuron_factory(config: NeuronConfig, surrogate: SurrogateConfig) -> NeuronFa
         for name, member in vars(neuron).items()
         if isinstance(member, type)
         and issubclass(member, neuron.BaseNode)
+        and member not in _WITHOUT_EQUATIONS
         and not inspect.isabstract(member)
     }
     if config.name not in classes:

@@ -48,6 +48,11 @@ _INSIDE_OPTIONAL_GROUP = re.compile(
     r"Problem with given class_path '[\w.]+': (?P<inner>.*)"
     r" - Expected a <class 'NoneType'> Given value type"
 )
+_NO_GROUP = re.compile(
+    r'Parser key "(?P<group>[\w.]+)": Does not validate.*'
+    r"- (?:Expected a dot import path|Unexpected import path|Not a valid subclass of)"
+    r".* Given value: (?P<value>.*)"
+)
 _UNKNOWN_KEY = re.compile(
     r"Option '(?P<file>[\w.]+)' is not accepted"
     r"|Group '(?P<group>[\w.]+)' does not accept option '(?P<member>[\w.]+)'"
@@ -63,6 +68,13 @@ def _with_nearest_key(message: str, kind: type) -> str:
             r"(?<=Parser key \")|(?<=Option ')|(?<=arguments are required: )",
             f"{inside['group']}.",
             inside["inner"],
+        )
+    elif no_group := _NO_GROUP.search(message):
+        group = no_group["group"]
+        keys = [k.removeprefix(f"{group}.") for k in _keys(kind) if group + "." in k]
+        return (
+            f"Expected `{group}` to be a mapping with keys from {', '.join(keys)}, "
+            f"got {no_group['value']}."
         )
     found = _UNKNOWN_KEY.search(message)
     if found is None:

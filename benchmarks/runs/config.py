@@ -49,7 +49,8 @@ class NeuronConfig:
     """Which spiking neuron it uses.
 
     Attributes:
-        name: A class of the host's `neuron` module, or `"ReLU"`, which makes the same
+        name: A class of the host's `neuron` module that derives from its `BaseNode`,
+            as all but the parallel ones (PSN) do; or `"ReLU"`, which makes the same
             network an ANN: it then has no surrogate, so `surrogate` stays as it is
             by default.
         kwargs: Arguments of that class, but the surrogate and the step mode.
@@ -71,7 +72,8 @@ class ScheduleConfig:
         attribute: Which number of the mask: `"p"`, `"density"`, `"half_width"`, ...
         end: What it becomes; None with the constant shape, which changes nothing.
         shape: `"constant"`, `"linear"` or `"cosine"` (half a wave).
-        begin_epoch: Epochs before it starts to change; may be a fraction.
+        begin_epoch: Epochs before it starts to change, fewer than there are; may be a
+            fraction.
         epochs: How many epochs the way takes; 0 jumps, None takes all that are left.
     """
 
@@ -222,7 +224,7 @@ class TrainConfig:
                 f"{steps.epochs} epochs, got {steps.warmup_epochs}."
             )
         if self.surrogate.schedule is not None:
-            _check_schedule(self.surrogate, self.surrogate.schedule)
+            _check_schedule(self.surrogate, self.surrogate.schedule, steps.epochs)
         if self.surrogate.calibrate_window is not None:
             _check_calibration(self.surrogate, self.surrogate.calibrate_window)
         if not self.name or "/" in self.name:
@@ -276,7 +278,9 @@ def _at_least(key: str, value: float, least: int) -> None:
         raise ConfigError(f"Expected `{key}` of at least {least}, got {value}.")
 
 
-def _check_schedule(surrogate: SurrogateConfig, schedule: ScheduleConfig) -> None:
+def _check_schedule(
+    surrogate: SurrogateConfig, schedule: ScheduleConfig, epochs: int
+) -> None:
     if surrogate.mask is None:
         raise ConfigError(
             "Expected `surrogate.mask` to be a rule where `surrogate.schedule` is "
@@ -291,7 +295,19 @@ def _check_schedule(surrogate: SurrogateConfig, schedule: ScheduleConfig) -> Non
             "Expected `surrogate.schedule.end` with every shape but constant, got "
             f"{schedule.end} with {schedule.shape}."
         )
+    for key, default in (("begin_epoch", 0), ("epochs", None)):
+        found = getattr(schedule, key)
+        if schedule.shape == "constant" and found != default:
+            raise ConfigError(
+                f"Expected no `surrogate.schedule.{key}` with the constant shape, "
+                f"which changes nothing, got {found}."
+            )
     _at_least("surrogate.schedule.begin_epoch", schedule.begin_epoch, 0)
+    if schedule.begin_epoch >= epochs:
+        raise ConfigError(
+            f"Expected `surrogate.schedule.begin_epoch` below the {epochs} epochs, "
+            f"got {schedule.begin_epoch}."
+        )
     if schedule.epochs is not None:
         _at_least("surrogate.schedule.epochs", schedule.epochs, 0)
 

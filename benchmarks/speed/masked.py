@@ -43,8 +43,11 @@ class MaskedOptions(SpeedOptions):
         backend: What our masked neurons run on.
         T: Time steps of the layer and of the training steps.
         batch: Samples of a training step; the layer has four times as many.
-        size: Height and width.
+        size: Height and width, which the networks halve four times.
         peak: Whether to measure peak memory, which takes a process for each candidate.
+
+    Raises:
+        ValueError: If a number is too small, or as for `SpeedOptions`.
     """
 
     backend: Literal["auto", "torch", "cpu", "triton", "cupy", "cuda"] = "auto"
@@ -52,6 +55,14 @@ class MaskedOptions(SpeedOptions):
     batch: int = 4
     size: int = 48
     peak: bool = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, least in (("T", 1), ("batch", 1), ("size", 16)):
+            if getattr(self, name) < least:
+                raise ValueError(
+                    f"Expected `{name}` of at least {least}, got {getattr(self, name)}."
+                )
 
 
 @register("speed", "masked")

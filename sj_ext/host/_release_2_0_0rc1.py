@@ -116,7 +116,7 @@ def set_kernel(node: Any, kernel: str) -> None:
         kernel: `"torch"` or the name of a kernel; one that the node has none of
             leaves it as it is.
     """
-    if kernel in ("torch", *multi_step_backends()):
+    if kernel in getattr(node, "supported_backends", ()):
         node._backend = kernel
 
 

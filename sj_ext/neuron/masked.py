@@ -15,6 +15,7 @@ from sj_ext import host
 from sj_ext.neuron.backends import cpu, substitution
 from sj_ext.neuron.dynamics import Dynamics
 from sj_ext.surrogate import MaskedSurrogate
+from sj_ext.surrogate.replay import Recorder, assigned
 
 
 class _Backend(NamedTuple):
@@ -95,7 +96,8 @@ class MaskedNode(neuron.BaseNode):
 
     A backend that was asked for by name, also through the host's
     `functional.set_backend`, is kept as it is, and raises where a masked pass cannot
-    run on it: whether there is a GPU shows in the input. While no mask acts (in eval
+    run on it: whether there is a GPU shows in the input. Steps that a subclass
+    defines, or that are assigned to a node, run on "torch". While no mask acts (in eval
     mode, inside `sj_ext.surrogate.dense`) the host runs its own neuron with the plain
     base. Half-precision input keeps its state in float32. The fused backends give no
     second derivatives, and on `"cpu"` the input must not be changed in place before
@@ -116,8 +118,15 @@ class MaskedNode(neuron.BaseNode):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Refuse equations in methods that no pass calls."""
         super().__init_subclass__(**kwargs)
-        unused = [name for name in vars(cls) if name in _SIMPLE_EQUATIONS]
-        if unused and not any(name in vars(cls) for name in _PASSES):
+        own = [
+            kind
+            for kind in cls.__mro__
+            if "_host_class" not in vars(kind)
+            and not issubclass(MaskedNode, kind)
+            and not issubclass(cls._host_class, kind)
+        ]
+        unused = [n for kind in own for n in vars(kind) if n in _SIMPLE_EQUATIONS]
+        if unused and not any(n in vars(kind) for kind in own for n in _PASSES):
             raise TypeError(
                 f"Expected {cls.__name__} to change its equations by "
                 f"`single_step_functional_forward`, got `{unused[0]}`, which no pass "
@@ -149,18 +158,6 @@ class MaskedNode(neuron.BaseNode):
     def backend(self, value: str) -> None:
         check_backend(value)
         self._chosen_backend = value
-
-    @property
-    def sequence_multiplier(self) -> Callable[[Tensor, Tensor], Tensor] | None:
-        """How the last multi-step pass came by its mask, to draw the same again.
-
-        None where the surrogate was asked in each step; see
-        `sj_ext.surrogate.replay.DrawsForSequences`.
-        """
-        backend = _FUSED.get(self.backend_in_use or "")
-        if backend is None:
-            return None
-        return partial(backend.multiplier, self.surrogate_function)
 
     def dynamics(self) -> Dynamics:
         """Describe this neuron's equations to a backend."""
@@ -277,14 +274,23 @@ class MaskedNode(neuron.BaseNode):
             (self._host_class, "single_step_forward"),
             (MaskedNode, "single_step_functional_forward"),
         ):
-            if getattr(type(self), name) is not getattr(parent, name):
+            inherited = getattr(type(self), name) is getattr(parent, name)
+            if not inherited or assigned(self, name) is not None:
                 return name
         return None
 
-    def _own_steps(self, x_seq: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        """Run the `single_step_forward` of a subclass over all steps."""
+    def _run_own(self, name: str) -> None:
+        if self.backend not in ("auto", "torch"):
+            raise ValueError(
+                f"{type(self).__name__} cannot run on backend={self.backend!r}: its "
+                f"`{name}` is its own."
+            )
         self.backend_in_use = "torch"
         _begin_sequence(self.surrogate_function)
+
+    def _own_steps(self, x_seq: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """Run the `single_step_forward` of a subclass over all steps."""
+        self._run_own("single_step_forward")
         # Potentials are stored here, of these steps alone.
         store_v_seq = self.store_v_seq
         self.store_v_seq = False
@@ -303,8 +309,7 @@ class MaskedNode(neuron.BaseNode):
         self, x_seq: Tensor, states: tuple[Any, ...], store_v_seq: bool
     ) -> tuple[Tensor, tuple[Any, ...], Tensor | None]:
         """Run the `single_step_functional_forward` of a subclass over all steps."""
-        self.backend_in_use = "torch"
-        _begin_sequence(self.surrogate_function)
+        self._run_own("single_step_functional_forward")
         spikes, v_seq = [], []
         for x in x_seq:
             (spike,), states = self.single_step_functional_forward((x,), states)
@@ -321,8 +326,13 @@ class MaskedNode(neuron.BaseNode):
         self.backend_in_use, fused = self._choose(x_seq, states)
         if fused is None:
             return self._step_by_step(x_seq, states, store_v_seq)
+        recorder = self.surrogate_function
+        if isinstance(recorder, Recorder):
+            draw = partial(fused.multiplier, recorder.original, x_seq)
+            with recorder.drawn_at_once(draw):
+                return self._step_by_step(x_seq, states, store_v_seq)
         state = states if len(states) > 1 else states[0]
-        spikes, last, seq = fused(
+        spikes, last, seq = fused.multi_step(
             x_seq, state, self.dynamics(), self.surrogate_function, store_v_seq
         )
         if len(states) == 1:
@@ -364,8 +374,10 @@ class MaskedNode(neuron.BaseNode):
 
     def _choose(
         self, x_seq: Tensor, states: tuple[Any, ...]
-    ) -> tuple[str, Callable[..., Any] | None]:
+    ) -> tuple[str, _Backend | None]:
         surrogate = self.surrogate_function
+        if isinstance(surrogate, Recorder):
+            surrogate = surrogate.original
         # A subclass may multiply by anything: only its own `forward` can tell.
         if type(surrogate) is not MaskedSurrogate:
             return "torch", None
@@ -378,7 +390,7 @@ class MaskedNode(neuron.BaseNode):
             backend = _FUSED[name]
             reason = backend.refuses(x_seq, state, self.dynamics(), surrogate)
             if reason is None:
-                return name, backend.multi_step
+                return name, backend
             if self.backend == name:
                 raise ValueError(
                     f"{type(self).__name__} cannot run on backend={name!r}: {reason}."
@@ -415,7 +427,7 @@ class MaskedNode(neuron.BaseNode):
         twin.__dict__.update(
             (name, value)
             for name, value in self.__dict__.items()
-            if not isinstance(value, MethodType)
+            if not isinstance(value, MethodType) and name not in _PASSES
         )
         twin.__dict__["_modules"] = {**self._modules, "surrogate_function": surrogate}
         # The host's kernels know its own surrogates: the base, not what masks or

@@ -283,7 +283,12 @@ def gradient_density(net: nn.Module) -> Iterator[GradientDensity]:
 
     A multi-step neuron begins at step 0 with each forward pass, a single-step one
     after each reset. A neuron that asks its surrogate several times a step has that
-    many rows a step.
+    many rows a step. A pass is a call of the neuron or of one of the methods that the
+    host's neurons run by, functional ones among them; copies of `net` made inside the
+    block, by `copy`, `pickle` or `torch.save`, are plain networks and not counted.
+
+    The second run costs about what plain torch steps and the sums take, which is
+    several times the forward pass of a fused kernel, and a copy of the states.
 
     Args:
         net: A network with neurons of the host.

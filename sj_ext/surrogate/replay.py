@@ -5,11 +5,12 @@ random numbers are bit for bit those of a neuron that nobody watches.
 """
 
 import copy
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from types import MethodType
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import torch
 from spikingjelly.activation_based import base
@@ -22,30 +23,11 @@ from sj_ext.surrogate.masked import MaskedSurrogate
 Count = Callable[[int, Tensor, Tensor, Tensor], None]
 """Called with a time step, the spikes, ds/dx and ds/dx without the mask."""
 
-
-class DrawsForSequences(Protocol):
-    """A neuron that may draw the masks of all steps at once, beside its surrogate.
-
-    One that has no such attribute asks its surrogate in each step.
-    """
-
-    @property
-    def sequence_multiplier(self) -> Callable[[Tensor, Tensor], Tensor] | None:
-        """How the last multi-step pass came by its mask; None asks the surrogate.
-
-        Called with the input `[T, N, ...]` and h - v_threshold of all steps, in the
-        random state that the pass began in, it gives the multiplier of that pass,
-        which broadcasts to `[T, N, ...]`.
-        """
-
-
 # Whichever of these is called first is the pass; they call one another.
-_PASSES = (
-    "forward",
-    "single_step_forward",
-    "multi_step_forward",
-    "functional_forward",
-)
+_SEQUENCES = ("multi_step_forward", "multi_step_functional_forward")
+_SINGLE_STEPS = ("single_step_forward", "single_step_functional_forward")
+_PASSES = ("forward", "functional_forward", *_SINGLE_STEPS, *_SEQUENCES)
+_HIDING = (*_PASSES, "reset", "__getstate__")
 
 
 @contextmanager
@@ -54,7 +36,8 @@ def watched(node: nn.Module, count: Count) -> Iterator[None]:
 
     After each pass a stand-in of the neuron, as it was before, runs the same input
     step by step, without gradients and from the same random state. The pass that
-    activation checkpointing runs again during `backward` is not told twice.
+    activation checkpointing runs again during `backward` is not told twice. A copy of
+    the neuron that is made inside the block, pickled ones among them, is not watched.
 
     Args:
         node: A neuron with a `surrogate_function`.
@@ -64,86 +47,130 @@ def watched(node: nn.Module, count: Count) -> Iterator[None]:
     Yields:
         Nothing; passes inside the block are told.
     """
-    watch = _Watch(count)
-    names = [name for name in (*_PASSES, "reset") if hasattr(node, name)]
-    hidden = {name: node.__dict__[name] for name in names if name in node.__dict__}
+    watch = _Watch(node, count)
+    calls: dict[str, Callable[..., Any]] = {
+        name: partial(watch.run, name) for name in _PASSES if hasattr(node, name)
+    }
+    if hasattr(node, "reset"):
+        calls["reset"] = watch.reset
+    calls["__getstate__"] = watch.state
+    hidden = {name: node.__dict__[name] for name in calls if name in node.__dict__}
     try:
-        for name in names:
-            run = watch.reset if name == "reset" else partial(watch.run, name)
+        for name, call in calls.items():
             # An attribute of the instance hides the method from whoever calls it,
-            # also from those that no hook of torch sees; a method of `node`, so that
-            # a copy of the node has its own.
-            shadow = partial(run, hidden.get(name))
+            # also from those that no hook of torch sees.
+            shadow = _Shadow(name, hidden.get(name), call)
             node.__dict__[name] = MethodType(shadow, node)
         yield
     finally:
         watch.over = True
-        for name in names:
+        for name in calls:
             node.__dict__.pop(name, None)
         node.__dict__.update(hidden)
 
 
+def assigned(node: nn.Module, name: str) -> Any:
+    """Find what was assigned to a node in place of a method of its class.
+
+    Args:
+        node: A neuron, watched or not.
+        name: Of the method.
+
+    Returns:
+        The attribute of the instance, None if it has none.
+    """
+    found = node.__dict__.get(name)
+    while isinstance(found, MethodType) and isinstance(found.__func__, _Shadow):
+        found = found.__func__.hidden
+    return found
+
+
+class _Shadow:
+    """Is called as a method of a watched node, in place of the one that it hides."""
+
+    def __init__(
+        self, name: str, hidden: Callable[..., Any] | None, call: Callable[..., Any]
+    ) -> None:
+        self.name = name
+        self.hidden = hidden
+        self._call = call
+
+    def __call__(self, node: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        return self._call(self._original(node), node, *args, **kwargs)
+
+    def _original(self, node: nn.Module) -> Callable[..., Any]:
+        hidden = self.hidden
+        if hidden is None:
+            return partial(getattr(type(node), self.name), node)
+        if isinstance(hidden, MethodType) and isinstance(hidden.__self__, type(node)):
+            # `node` may be a stand-in of the one that it hid.
+            return MethodType(hidden.__func__, node)
+        return hidden
+
+
 class _Watch:
-    def __init__(self, count: Count) -> None:
+    def __init__(self, node: nn.Module, count: Count) -> None:
         self.over = False
+        self._node = node
         self._count = count
         self._step = 0
         self._inside = False
 
-    def reset(self, hidden: Callable[..., Any] | None, node: nn.Module) -> Any:
-        self._step = 0
-        return _original("reset", hidden, node)()
+    def reset(self, original: Callable[..., Any], node: nn.Module) -> Any:
+        if node is self._node:
+            self._step = 0
+        return original()
+
+    def state(self, original: Callable[..., Any], node: nn.Module) -> Any:
+        state = original()
+        if not isinstance(state, dict):
+            return state
+        # What is copied or saved now has the methods that it had before.
+        unwatched = {name: v for name, v in state.items() if name not in _HIDING}
+        for name in _HIDING:
+            if (method := assigned(node, name)) is not None:
+                unwatched[name] = method
+        return unwatched
 
     def run(
         self,
         name: str,
-        hidden: Callable[..., Any] | None,
+        original: Callable[..., Any],
         node: nn.Module,
         *args: Any,
         **kwargs: Any,
     ) -> Any:
-        run = _original(name, hidden, node)
-        if self._inside or self.over or _is_recomputing():
-            return run(*args, **kwargs)
-        x = _input(name, args)
+        # A stand-in has the shadows of its node.
+        others = node is not self._node
+        if others or self._inside or self.over or _is_recomputing():
+            return original(*args, **kwargs)
+        x = _input(name, args, kwargs)
         device = torch.device("cpu") if x is None else x.device
         before, random_state = _stand_in(node), _random_state(device)
         self._inside = True
         try:
-            output = run(*args, **kwargs)
+            output = original(*args, **kwargs)
         finally:
             self._inside = False
         with _from_random_state(device, random_state), torch.no_grad():
-            self._run_again(node, before, name, x, args, kwargs)
+            self._run_again(before, name, x, args, kwargs)
         return output
 
     def _run_again(
         self,
-        node: nn.Module,
         stand_in: Any,
         name: str,
         x: Tensor | None,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
     ) -> None:
-        surrogate = stand_in.surrogate_function
-        steps = len(x) if x is not None and _runs_sequences(node, name) else None
-        multiplier_of = None
+        steps = len(x) if x is not None and _runs_sequences(stand_in, name) else None
         if steps is not None:
             self._step = 0
-            multiplier_of = getattr(node, "sequence_multiplier", None)
         tell = partial(self._tell, steps, 0 if x is None else x.numel())
-        asked: list[_Asked] = []
-        stand_in.surrogate_function = _Recorder(
-            surrogate, asked.append if multiplier_of else tell, bool(multiplier_of)
-        )
+        stand_in.surrogate_function = Recorder(stand_in.surrogate_function, tell)
         host.set_kernel(stand_in, "torch")
-        getattr(type(node), name)(stand_in, *args, **kwargs)
-        if multiplier_of and asked:
-            over_seq = torch.stack([one.over for one in asked])
-            multiplier = multiplier_of(x, over_seq).expand_as(over_seq)
-            for one, kept in zip(asked, multiplier, strict=True):
-                tell(one.masked(kept, surrogate.mask.scale))
+        getattr(stand_in, name)(*args, **kwargs)
 
     def _tell(self, steps: int | None, numel: int, one: "_Asked") -> None:
         # Some neurons ask their surrogate about all steps in one call.
@@ -166,44 +193,89 @@ class _Asked(NamedTuple):
         return self._replace(derivative=self.whole * multiplier * scale)
 
 
-class _Recorder(SurrogateFunctionBase):
-    """Stands in for a surrogate and shows its calls; its own class is never fused."""
+class Recorder(SurrogateFunctionBase):
+    """Stands in for a surrogate and shows its calls; its own class is never fused.
 
-    def __init__(
-        self,
-        original: SurrogateFunctionBase,
-        show: Callable[[_Asked], None],
-        drawn_apart: bool,
-    ) -> None:
-        super().__init__(spiking=original.spiking)
+    Args:
+        original: The surrogate, which answers for all attributes but the calls.
+        show: Is told of each call.
+    """
+
+    def __init__(self, original: nn.Module, show: Callable[[_Asked], None]) -> None:
+        super().__init__(spiking=getattr(original, "spiking", True))
         self.training = original.training
         self.original = original
         self._show = show
-        self._drawn_apart = drawn_apart
+        self._drawn_apart: list[_Asked] | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        """Find what `torch.nn.Module` has not, in the original."""
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            if name == "original":
+                raise
+            return getattr(self.original, name)
+
+    @contextmanager
+    def drawn_at_once(self, multiplier: Callable[[Tensor], Tensor]) -> Iterator[None]:
+        """Let one draw mask all the steps that are asked about inside the block.
+
+        For neurons that draw beside their surrogate; this one is asked for no mask.
+
+        Args:
+            multiplier: Is called at the end of the block with h - v_threshold of all
+                steps, `[T, N, ...]`; what it gives broadcasts to that.
+
+        Yields:
+            Nothing.
+        """
+        asked: list[_Asked] = []
+        self._drawn_apart = asked
+        try:
+            yield
+        finally:
+            self._drawn_apart = None
+        if asked:
+            over_seq = torch.stack([one.over for one in asked])
+            original: Any = self.original
+            scale = original.mask.scale
+            kept_seq = multiplier(over_seq).expand_as(over_seq)
+            for one, kept in zip(asked, kept_seq, strict=True):
+                self._show(one.masked(kept, scale))
 
     def new_sequence(self) -> None:
+        """Forget what a mask keeps from step to step."""
         if isinstance(self.original, MaskedSurrogate):
             self.original.new_sequence()
 
     def forward(self, x: Tensor) -> Tensor:
+        """Spike as the original does, and show it.
+
+        Args:
+            x: h - v_threshold, of any shape.
+
+        Returns:
+            The original's output, of the same shape.
+        """
         original = self.original
         if not (isinstance(original, MaskedSurrogate) and original.acts):
             spikes, whole = _differentiated(original, x)
             self._show(_Asked(x, spikes, whole, whole))
             return spikes
+        if self._drawn_apart is not None:
+            spikes, whole = _differentiated(original.base, x)
+            self._drawn_apart.append(_Asked(x, spikes, whole, whole))
+            return spikes
         # Asked in the order of the original, for the sake of the random numbers.
-        multiplier = None if self._drawn_apart else original.multiplier(x)
+        multiplier = original.multiplier(x)
         spikes, whole = _differentiated(original.base, x)
         asked = _Asked(x, spikes, whole, whole)
-        if multiplier is not None:
-            asked = asked.masked(multiplier, original.mask.scale)
-        self._show(asked)
+        self._show(asked.masked(multiplier, original.mask.scale))
         return spikes
 
 
-def _differentiated(
-    function: SurrogateFunctionBase, x: Tensor
-) -> tuple[Tensor, Tensor]:
+def _differentiated(function: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
     def same(tensor: Tensor) -> Tensor:
         return tensor
 
@@ -217,43 +289,58 @@ def _differentiated(
 
 
 def _stand_in(module: nn.Module) -> Any:
-    """Copy a module as it is now; only parameters and states are shared."""
-    copied = object.__new__(type(module))
+    """Copy a module as it is now; only its parameters are shared."""
+    return _copied(module, {})
+
+
+def _copied(module: nn.Module, memo: dict[int, Any]) -> Any:
+    if id(module) in memo:
+        return memo[id(module)]
+    memo[id(module)] = copied = object.__new__(type(module))
     for key, value in module.__dict__.items():
-        if key in (*_PASSES, "reset"):
-            continue
-        containers = (dict, list, set)
-        copied.__dict__[key] = (
-            copy.copy(value) if isinstance(value, containers) else value
-        )
+        if isinstance(value, MethodType) and value.__self__ is module:
+            copied.__dict__[key] = MethodType(value.__func__, copied)
+        else:
+            copied.__dict__[key] = _apart(value, memo)
     for hooks in ("_forward_hooks", "_forward_pre_hooks"):
         copied.__dict__[hooks].clear()
-    for name, buffer in copied._buffers.items():
-        copied._buffers[name] = None if buffer is None else buffer.clone()
     for name, child in copied._modules.items():
-        copied._modules[name] = None if child is None else _stand_in(child)
+        copied._modules[name] = None if child is None else _copied(child, memo)
     return copied
 
 
-def _original(
-    name: str, hidden: Callable[..., Any] | None, node: nn.Module
-) -> Callable[..., Any]:
-    if hidden is None:
-        return partial(getattr(type(node), name), node)
-    if isinstance(hidden, MethodType) and isinstance(hidden.__self__, type(node)):
-        # `node` may be a copy of the one that it hid.
-        return MethodType(hidden.__func__, node)
-    return hidden
+def _apart(value: Any, memo: dict[int, Any]) -> Any:
+    """Copy states, which may be written in place, wherever a neuron keeps them."""
+    if id(value) in memo:
+        return memo[id(value)]
+    if isinstance(value, Tensor) and not isinstance(value, nn.Parameter):
+        memo[id(value)] = value.detach().clone()
+    elif isinstance(value, torch.Generator):
+        memo[id(value)] = value.clone_state()
+    elif isinstance(value, dict):
+        memo[id(value)] = copied = copy.copy(value)
+        copied.update((key, _apart(one, memo)) for key, one in value.items())
+    elif isinstance(value, (list, deque)):
+        memo[id(value)] = sequence = copy.copy(value)
+        for index, one in enumerate(value):
+            sequence[index] = _apart(one, memo)
+    elif isinstance(value, set):
+        memo[id(value)] = copy.copy(value)
+    elif type(value) is tuple:
+        return tuple(_apart(one, memo) for one in value)
+    return memo.get(id(value), value)
 
 
-def _input(name: str, args: tuple[Any, ...]) -> Tensor | None:
-    inputs = args[0] if name == "functional_forward" and args else args
-    return inputs[0] if inputs and isinstance(inputs[0], Tensor) else None
+def _input(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | None:
+    given = (*args, *kwargs.values())
+    if name.endswith("functional_forward"):
+        given = kwargs.get("inputs", args[0] if args else ())
+    return next((one for one in given if isinstance(one, Tensor)), None)
 
 
 def _runs_sequences(node: nn.Module, name: str) -> bool:
-    if name in ("single_step_forward", "multi_step_forward"):
-        return name == "multi_step_forward"
+    if name in (*_SINGLE_STEPS, *_SEQUENCES):
+        return name in _SEQUENCES
     if isinstance(node, base.StepModule) and "s" not in node.supported_step_mode():
         return True
     return getattr(node, "step_mode", "s") == "m"

@@ -28,8 +28,8 @@ class MaskSchedule:
     leave no gradient, so `BernoulliMask` does not take it.
 
     Args:
-        target: A network, of which all rules with that argument follow, or a rule, or
-            several.
+        target: A network, of which all rules with that argument follow, also those
+            that its surrogates are given later; or a rule, or several.
         attribute: `"p"`, `"density"`, `"half_width"` or another number that the
             rules' `config()` shows.
         shape: `"constant"`, `"linear"` or `"cosine"` (half a wave).
@@ -76,7 +76,13 @@ class MaskSchedule:
         self.steps = steps
         self.begin = begin
         self.steps_taken = 0
-        self._rules = _rules_with(attribute, target)
+        self._target = _surrogates_or_rules(target)
+        if not self._rules():
+            listing = ", ".join(map(repr, _unique_rules(self._target))) or "no rule"
+            raise ValueError(
+                f"Expected `target` to have rules with the number {attribute!r}, got "
+                f"{listing}."
+            )
         self._check_ends()
         self._apply()
 
@@ -145,12 +151,19 @@ class MaskSchedule:
             "begin": self.begin,
         }
 
+    def _rules(self) -> list[MaskRule]:
+        return [
+            rule
+            for rule in _unique_rules(self._target)
+            if _is_number(rule.config().get(self.attribute))
+        ]
+
     def _apply(self) -> None:
-        for rule in self._rules:
+        for rule in self._rules():
             setattr(rule, self.attribute, self.value)
 
     def _check_ends(self) -> None:
-        for rule in self._rules:
+        for rule in self._rules():
             found = getattr(rule, self.attribute)
             try:
                 # The bounds are convex: what both ends satisfy, all values do.
@@ -160,28 +173,24 @@ class MaskSchedule:
                 setattr(rule, self.attribute, found)
 
 
-def _rules_with(
-    attribute: str, target: nn.Module | MaskRule | Iterable[MaskRule]
-) -> list[MaskRule]:
+def _surrogates_or_rules(
+    target: nn.Module | MaskRule | Iterable[MaskRule],
+) -> list[MaskedSurrogate | MaskRule]:
     if isinstance(target, nn.Module):
-        modules = target.modules()
-        rules = [m.mask for m in modules if isinstance(m, MaskedSurrogate)]
-    else:
-        rules = [target] if isinstance(target, MaskRule) else list(target)
-    unique = {id(rule): rule for rule in rules}.values()
-    for rule in unique:
+        return [m for m in target.modules() if isinstance(m, MaskedSurrogate)]
+    rules = [target] if isinstance(target, MaskRule) else list(target)
+    for rule in rules:
         if not isinstance(rule, MaskRule):
             raise TypeError(
                 f"Expected `target` to be a network or mask rules, got {rule!r}."
             )
-    scheduled = [rule for rule in unique if _is_number(rule.config().get(attribute))]
-    if not scheduled:
-        listing = ", ".join(map(repr, unique)) or "no rule"
-        raise ValueError(
-            f"Expected `target` to have rules with the number {attribute!r}, got "
-            f"{listing}."
-        )
-    return scheduled
+    return list(rules)
+
+
+def _unique_rules(target: Iterable[MaskedSurrogate | MaskRule]) -> list[MaskRule]:
+    # A surrogate's rule can be exchanged: it is asked for each time.
+    rules = [one.mask if isinstance(one, MaskedSurrogate) else one for one in target]
+    return list({id(rule): rule for rule in rules}.values())
 
 
 def _is_number(value: object) -> bool:

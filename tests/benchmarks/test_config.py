@@ -2,16 +2,21 @@
 
 import pytest
 
+from benchmarks.models.neurons import neuron_factory
 from benchmarks.runs.config import (
     CalibrationConfig,
     ConfigError,
+    NeuronConfig,
     ScheduleConfig,
+    SurrogateConfig,
     TrainConfig,
     read,
 )
+from sj_ext.registry import UnknownNameError
 
 BERNOULLI = ["--surrogate.mask", '{"name": "bernoulli", "p": 0.5}']
 RISING = ["--surrogate.schedule", '{"attribute": "p", "end": 0.9}']
+CONSTANT = ["--surrogate.schedule", '{"attribute": "p", "shape": "constant"}']
 WINDOW = ["--surrogate.mask.name", "window"]
 CALIBRATED = ["--surrogate.calibrate_window.density", "0.3"]
 
@@ -165,6 +170,26 @@ def test_the_digest_follows_the_host(monkeypatch):
             "Expected `surrogate.schedule.epochs` of at least 0, got -1",
         ),
         (
+            [*BERNOULLI, *RISING, "--surrogate.schedule.begin_epoch", "10"],
+            "`surrogate.schedule.begin_epoch` below the 10 epochs, got 10",
+        ),
+        (
+            [*BERNOULLI, *CONSTANT, "--surrogate.schedule.begin_epoch", "3"],
+            "no `surrogate.schedule.begin_epoch` with the constant shape, .* got 3",
+        ),
+        (
+            [*BERNOULLI, *CONSTANT, "--surrogate.schedule.epochs", "2"],
+            "no `surrogate.schedule.epochs` with the constant shape, .* got 2",
+        ),
+        (
+            [*BERNOULLI, "--surrogate.schedule", "p"],
+            "`surrogate.schedule` to be a mapping with keys from attribute, end, .* p.",
+        ),
+        (
+            ["--surrogate.calibrate_window", "0.3"],
+            "`surrogate.calibrate_window` to be a mapping .* density, batches, got 0.3",
+        ),
+        (
             [*BERNOULLI, *CALIBRATED],
             "Expected `surrogate.mask` to be {name: window}, .* got .*bernoulli",
         ),
@@ -197,3 +222,12 @@ def test_a_file_that_is_no_mapping_is_refused(tmp_path):
     file.write_text("- 1\n")
     with pytest.raises(ConfigError):
         read(["--config", str(file)])
+
+
+@pytest.mark.parametrize("name", ["BaseNode", "AdaptBaseNode", "PSN"])
+def test_only_neurons_that_can_be_trained_are_offered(name):
+    with pytest.raises(UnknownNameError) as error:
+        neuron_factory(NeuronConfig(name), SurrogateConfig())
+    offered = error.value.args[2]
+    assert name not in offered
+    assert {"LIFNode", "QIFNode", "ReLU"} <= set(offered)

@@ -184,6 +184,9 @@ def test_every_benchmark_is_listed_and_an_unknown_one_is_named(capsys):
     ("options", "message"),
     [
         ("--repetitions 4", "Expected `repetitions` to be an odd positive number"),
+        ("--T 0", "Expected `T` of at least 1, got 0"),
+        ("--batch 0", "Expected `batch` of at least 1, got 0"),
+        ("--size 8", "Expected `size` of at least 16, got 8"),
         ("--device tpu", "Expected `device` to be one that torch finds here"),
         ("--backend cupy", "cannot run on backend='cupy'"),
     ],

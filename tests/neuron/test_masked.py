@@ -473,6 +473,63 @@ def test_a_subclass_with_equations_of_its_own_is_run_by_them():
     assert not node(torch.rand(4, 3, 5) + 5).any()
 
 
+def test_equations_that_no_pass_calls_are_refused_also_in_a_mixin():
+    class Leaky:
+        def neuronal_charge(self, x):
+            self.v = x
+
+    with pytest.raises(TypeError, match="got `neuronal_charge`, which no pass"):
+        type("Mixed", (Leaky, masked.MaskedLIFNode), {})
+
+
+class Integrates(masked.MaskedLIFNode):
+    def neuronal_charge(self, x, v):
+        return v + x
+
+    def single_step_functional_forward(self, inputs, states, **kwargs):
+        h = self.neuronal_charge(*inputs, *states)
+        spikes = self.surrogate_function(h - self.v_threshold)
+        return (spikes,), (h * (1 - spikes),)
+
+
+def test_an_equation_that_a_parents_pass_calls_can_be_changed():
+    class Doubles(Integrates):
+        def neuronal_charge(self, x, v):
+            return v + 2 * x
+
+    node = Doubles(surrogate_function=MaskedSurrogate("ATan", BernoulliMask(0.5)))
+    functional.set_step_mode(node, "m")
+    assert node(torch.full((3, 2, 4), 0.6)).mean() == 1.0
+
+
+def test_a_pinned_backend_refuses_steps_of_a_subclass():
+    surrogate_function = MaskedSurrogate("ATan", BernoulliMask(0.5))
+    node = Integrates(
+        surrogate_function=surrogate_function, step_mode="m", backend="cpu"
+    )
+    with pytest.raises(ValueError, match="backend='cpu': its `single_step_functional"):
+        node(torch.rand(3, 2, 4))
+
+
+@pytest.mark.parametrize(
+    "name", ["single_step_forward", "single_step_functional_forward"]
+)
+def test_steps_assigned_to_a_node_are_run(name):
+    node = masked.MaskedLIFNode(
+        surrogate_function=MaskedSurrogate("ATan", BernoulliMask(0.5)), step_mode="m"
+    )
+    plain, steps = getattr(node, name), []
+
+    def counted(*args):
+        steps.append(args)
+        return plain(*args)
+
+    setattr(node, name, counted)
+    node(torch.rand(3, 2, 4))
+    assert len(steps) == 3
+    assert node.backend_in_use == "torch"
+
+
 def test_a_plain_surrogate_is_refused():
     with pytest.raises(TypeError, match="to be a MaskedSurrogate, got ATan"):
         masked.MaskedLIFNode(surrogate_function=surrogate.ATan())

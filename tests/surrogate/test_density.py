@@ -1,8 +1,10 @@
 """`gradient_density` counts what the backward pass will use, and disturbs nothing."""
 
 import copy
+import io
 from contextlib import nullcontext
 from functools import partial
+from types import MethodType
 
 import pytest
 import torch
@@ -218,6 +220,148 @@ def test_measuring_leaves_the_network_as_it_was():
     assert inner.total.elements > 0
 
 
+class KeepsStates(torch.nn.Module):
+    """A neuron of one's own that writes its state in place, wherever it keeps it."""
+
+    def __init__(self, place):
+        super().__init__()
+        self.surrogate_function = masked()
+        self.generator = torch.Generator().manual_seed(0)
+        v = torch.zeros(8, 6)
+        self.place = {"attribute": v, "nested": {"v": [(v,)]}, "twice": [v, v]}[place]
+
+    def state(self):
+        if isinstance(self.place, torch.Tensor):
+            return self.place
+        return self.place[0] if isinstance(self.place, list) else self.place["v"][0][0]
+
+    def forward(self, x):
+        v = self.state()
+        with torch.no_grad():
+            v.mul_(0.5).add_(torch.rand(x.shape, generator=self.generator))
+        spikes = self.surrogate_function(v - 1.0 + x)
+        with torch.no_grad():
+            (self.place[1] if isinstance(self.place, list) else v).mul_(1 - spikes)
+        return spikes
+
+
+class ChargesInPlace(neuron.SimpleIFNode):
+    def __init__(self, place):
+        super().__init__(surrogate_function=masked())
+
+    def neuronal_charge(self, x):
+        self.v += x
+
+
+@pytest.mark.parametrize("place", ["attribute", "nested", "twice", "memory"])
+def test_a_state_that_is_written_in_place_is_left_to_the_pass_itself(place):
+    def run(block):
+        torch.manual_seed(2)
+        node = (ChargesInPlace if place == "memory" else KeepsStates)(place)
+        with block(node) as measured:
+            spikes = [node(torch.randn(8, 6)) for _ in range(4)]
+        return torch.stack(spikes), measured
+
+    plain, (spikes, measured) = run(nullcontext)[0], run(gradient_density)
+    assert torch.equal(plain, spikes)
+    assert [s.spikes for s in measured.steps[""]] == spikes.sum((1, 2)).tolist()
+
+
+class InChunks(MaskedLIFNode):
+    def multi_step_forward(self, x_seq):
+        run = super().multi_step_forward
+        return torch.cat([run(part) for part in x_seq.chunk(2)])
+
+
+class Flattened(MaskedLIFNode):
+    def multi_step_forward(self, x_seq):
+        return super().multi_step_forward(x_seq.mT.flatten(2)).view_as(x_seq.mT).mT
+
+
+@pytest.mark.parametrize("call", ["module", "keyword", "functional"])
+@pytest.mark.parametrize("cls", [MaskedLIFNode, InChunks, Flattened])
+@pytest.mark.parametrize("rule", [BernoulliMask(0.5), WindowMask(0.3)])
+def test_a_fused_node_is_measured_however_it_is_called(cls, rule, call):
+    node = cls(surrogate_function=masked(rule), step_mode="m", backend="cpu")
+    x_seq = torch.rand(4, 3, 5, 6, requires_grad=True)
+    with gradient_density(torch.nn.Sequential(node)) as measured:
+        if call == "functional":
+            v = (torch.zeros(3, 5, 6),)
+            (spikes,), _ = node.multi_step_functional_forward((x_seq,), v)
+        else:
+            spikes = node(x_seq) if call == "module" else node(x_seq=x_seq)
+    assert node.backend_in_use == "cpu"
+    assert [step.elements for step in measured.steps["0"]] == [90] * 4
+    for t, step in enumerate(measured.steps["0"]):
+        (gradient,) = torch.autograd.grad(spikes[t].sum(), x_seq, retain_graph=True)
+        assert step.nonzero == int((gradient[t] != 0).sum())
+
+
+def test_a_single_functional_step_is_measured():
+    node = MaskedLIFNode(surrogate_function=masked())
+    with gradient_density(torch.nn.Sequential(node)) as measured:
+        node.single_step_functional_forward((torch.rand(3, 5),), (torch.zeros(3, 5),))
+    assert [step.elements for step in measured.steps["0"]] == [15]
+
+
+class PlainModule(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.alpha = 2.0
+        self.base = surrogate.ATan()
+
+    def forward(self, x):
+        return self.base(x)
+
+
+class ReadsAlpha(neuron.IFNode):
+    def single_step_forward(self, x):
+        return super().single_step_forward(x * self.surrogate_function.alpha)
+
+
+@pytest.mark.parametrize("make", [PlainModule, surrogate.ATan])
+def test_a_surrogate_of_any_kind_shows_its_attributes_while_it_is_measured(make):
+    node = ReadsAlpha()
+    node.surrogate_function = make()
+    with gradient_density(torch.nn.Sequential(node)) as measured:
+        node(torch.rand(3, 5))
+    assert measured.total.elements == 15
+
+
+def saved_and_loaded(net):
+    file = io.BytesIO()
+    torch.save(net, file)
+    file.seek(0)
+    return torch.load(file, weights_only=False)
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, saved_and_loaded])
+def test_a_copy_made_while_measuring_is_plain_and_is_not_counted(copied):
+    net = two_layers("cpu")
+    net[1].forward = net[1].multi_step_forward
+    before = [set(vars(module)) for module in net.modules()]
+    with gradient_density(net), gradient_density(net) as inner:
+        other = copied(net)
+        other(torch.randn(5, 8, 6))
+    assert inner.total.elements == 0
+    assert other[1].forward.__self__ is other[1]
+    for module, names in zip(other.modules(), before, strict=True):
+        assert set(vars(module)) - {"backend_in_use"} == names - {"backend_in_use"}
+
+
+def test_what_is_assigned_to_a_node_is_run_and_measured():
+    node = neuron.IFNode(surrogate_function=surrogate.ATan())
+
+    def doubled(self, x):
+        return neuron.IFNode.single_step_forward(self, 2 * x)
+
+    node.single_step_forward = MethodType(doubled, node)
+    with gradient_density(torch.nn.Sequential(node)) as measured:
+        spikes = node(torch.full((3, 5), 0.6))
+    assert spikes.sum() == 15
+    assert measured.total.elements == 15
+
+
 def test_in_inference_mode_it_measures_as_elsewhere():
     x_seq = torch.randn(5, 8, 6)
     totals = []
@@ -305,6 +449,15 @@ def test_a_neuron_that_takes_the_whole_sequence_at_once_is_split_into_steps():
     steps = measured.steps["0"]
     assert [step.elements for step in steps] == [150] * 4
     assert [step.spikes for step in steps] == spikes.sum((1, 2)).tolist()
+
+
+def test_a_sliding_neuron_of_all_steps_is_measured():
+    node = neuron.SlidingPSN(k=2, step_mode="m", surrogate_function=surrogate.ATan())
+    x_seq = torch.randn(4, 3, 50)
+    with gradient_density(torch.nn.Sequential(node)) as measured:
+        spikes = node(x_seq)
+    assert measured.total.elements == x_seq.numel()
+    assert measured.total.spikes == spikes.sum()
 
 
 def test_weight_gradients_are_counted_after_backward():

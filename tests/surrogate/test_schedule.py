@@ -81,6 +81,17 @@ def test_all_rules_of_a_network_that_have_the_argument_follow():
     assert rules[2] == WindowMask(0.2)
 
 
+def test_a_rule_that_a_surrogate_is_given_later_follows():
+    masked = MaskedSurrogate("ATan", BernoulliMask(0.5))
+    schedule = MaskSchedule(masked, "p", start=0.1, end=0.4, steps=3)
+    masked.mask = BernoulliMask(0.0, rescale=True)
+    schedule.step()
+    assert masked.mask.p == pytest.approx(0.2)
+    masked.mask = WindowMask(0.2)
+    schedule.step()
+    assert masked.mask == WindowMask(0.2)
+
+
 def test_it_resumes_exactly():
     arguments = {"shape": "cosine", "start": 0.1, "end": 0.9, "steps": 37}
     rule = BernoulliMask()

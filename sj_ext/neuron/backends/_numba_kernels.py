@@ -92,7 +92,7 @@ def _exp(x, power, bits):  # type: ignore[no-untyped-def]
     real = x.dtype.type
     log2e = real(1.4426950408889634)
     if bits.itemsize == 4:
-        magic = real(12582912.0)
+        magic, least = real(12582912.0), real(1.7e-38)
         high, low = real(0.693359375), real(-2.12194440e-4)
         for i in range(x.size):
             power[i] = max(x[i], real(-87.0)) * log2e + magic
@@ -110,7 +110,7 @@ def _exp(x, power, bits):  # type: ignore[no-untyped-def]
         for i in range(x.size):
             bits[i] = (bits[i] << 23) + 1065353216
     else:
-        magic = real(6755399441055744.0)
+        magic, least = real(6755399441055744.0), real(3.4e-308)
         high, low = real(6.93147180369123816490e-01), real(1.90821492927058770002e-10)
         for i in range(x.size):
             power[i] = max(x[i], real(-708.0)) * log2e + magic
@@ -133,8 +133,10 @@ def _exp(x, power, bits):  # type: ignore[no-untyped-def]
             x[i] = e * r + real(1)
         for i in range(x.size):
             bits[i] = (bits[i] << 52) + 4607182418800017408
+    # What was cut off above underflows: zero, not the least number.
     for i in range(x.size):
-        x[i] *= power[i]
+        e = x[i] * power[i]
+        x[i] = real(0) if e <= least else e
 
 
 @_jit()
