@@ -26,6 +26,7 @@ __all__ = [
 _DATA_SETS = {
     "cifar10": "benchmarks.data.cifar",
     "event_digits": "benchmarks.data.event_digits",
+    "planted_digits": "benchmarks.data.planted",
 }
 
 

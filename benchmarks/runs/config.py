@@ -23,12 +23,15 @@ class DataConfig:
         root: Folder that it was prepared in.
         time_steps: Frames a sample, T.
         split: Split file, by name; None is the one named like the data set.
+        label_noise: Share of the training labels that are replaced by wrong ones, in
+            [0, 1]; validation and test keep theirs.
     """
 
     name: str = "event_digits"
     root: str = "data/event_digits"
     time_steps: int = 10
     split: str | None = None
+    label_noise: float = 0.0
 
 
 @dataclass
@@ -135,22 +138,26 @@ class ReadoutConfig:
 
 @dataclass
 class OptimizationConfig:
-    """AdamW with linear warm-up and cosine decay to zero.
+    """An optimizer with linear warm-up and cosine decay to zero.
 
     Attributes:
         epochs: Number of passes over the training set.
         warmup_epochs: How many of them the learning rate rises.
         batch_size: Samples a step and process.
+        optimizer: `"adamw"` or `"sgd"`.
         lr: Highest learning rate.
-        weight_decay: As in AdamW.
+        weight_decay: As the optimizer has it.
+        momentum: Of SGD.
         label_smoothing: As in the cross-entropy.
     """
 
     epochs: int = 10
     warmup_epochs: float = 0.0
     batch_size: int = 32
+    optimizer: Literal["adamw", "sgd"] = "adamw"
     lr: float = 0.001
     weight_decay: float = 0.01
+    momentum: float = 0.9
     label_smoothing: float = 0.0
 
 
@@ -214,6 +221,11 @@ class TrainConfig:
         _at_least("device.devices", self.device.devices, 1)
         _at_least("seed", self.seed, 0)
         _at_least("optimization.weight_decay", steps.weight_decay, 0)
+        _at_least("optimization.momentum", steps.momentum, 0)
+        if not 0 <= self.data.label_noise <= 1:
+            raise ConfigError(
+                f"Expected `data.label_noise` in [0, 1], got {self.data.label_noise}."
+            )
         if not 0 < steps.lr < math.inf:
             raise ConfigError(
                 f"Expected `optimization.lr` to be positive, got {steps.lr}."

@@ -1,7 +1,7 @@
 """`python -m benchmarks train`: train one network as a configuration says."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 
 import numpy as np
@@ -16,6 +16,7 @@ import sj_ext
 from benchmarks import data
 from benchmarks.data.batches import Batch, batches
 from benchmarks.data.frames import EventFrames
+from benchmarks.data.label_noise import with_label_noise
 from benchmarks.data.splits import Split, read_split
 from benchmarks.models.build import build_network
 from benchmarks.runs.command_line import ConfigError
@@ -32,12 +33,20 @@ def main(arguments: Sequence[str], reporter: Reporter) -> None:
     train(read(arguments), reporter)
 
 
-def train(config: TrainConfig, reporter: Reporter) -> RunFolder:
+def train(
+    config: TrainConfig,
+    reporter: Reporter,
+    after_epoch: Callable[[Session], None] | None = None,
+) -> RunFolder:
     """Train as `config` says, or go on where a killed run of it stopped.
 
     Args:
         config: All that determines the run.
         reporter: Shows progress.
+        after_epoch: Called in the first process before training and after every
+            epoch, each time before the checkpoint that a killed run goes on from: so
+            it misses no epoch, but may see one twice. It must leave the session and
+            torch's random state as they are.
 
     Returns:
         The run's folder, complete.
@@ -57,7 +66,7 @@ def train(config: TrainConfig, reporter: Reporter) -> RunFolder:
         fabric.launch()
         if not fabric.is_global_zero:
             reporter = Reporter.silent()
-        _run(config, fabric, frames, split, folder, reporter)
+        _run(config, fabric, frames, split, folder, reporter, after_epoch)
         fabric.barrier()
     _show_result(folder, reporter)
     return folder
@@ -96,11 +105,15 @@ def _run(
     split: Split,
     folder: RunFolder,
     reporter: Reporter,
+    after_epoch: Callable[[Session], None] | None,
 ) -> None:
     parts = {
         name: torch.as_tensor(indices)
         for name, indices in split.indices(frames.names).items()
     }
+    frames = with_label_noise(
+        frames, parts["train"], config.data.label_noise, config.seed
+    )
 
     def loader(part: str, shuffle: bool = False) -> DataLoader[Batch]:
         return batches(
@@ -147,7 +160,11 @@ def _run(
         if session.history:
             # The process may have been killed between the checkpoint and these.
             folder.write_metrics(session.history)
-    _train_epochs(session, training, validation, checksums, folder, reporter)
+    if not fabric.is_global_zero:
+        after_epoch = None
+    _train_epochs(
+        session, training, validation, checksums, folder, reporter, after_epoch
+    )
     _test(session, loader("test"), [frames.names[i] for i in parts["test"]], folder)
 
 
@@ -227,6 +244,7 @@ def _train_epochs(
     checksums: Mapping[str, str],
     folder: RunFolder,
     reporter: Reporter,
+    after_epoch: Callable[[Session], None] | None,
 ) -> None:
     fabric, epochs, name = session.fabric, session.settings.epochs, folder.config.name
     remaining = epochs - session.epoch
@@ -240,11 +258,15 @@ def _train_epochs(
         board = SummaryWriter(str(folder.path))
         for row in session.history:
             _add_to(board, row)
+    if after_epoch is not None and session.epoch == 0:
+        after_epoch(session)
     with reporter.bar(name, remaining * samples, "samples") as bar:
         while session.epoch < epochs:
             row = session.train_epoch(
                 training, validation, lambda n: bar.advance(n * fabric.world_size)
             )
+            if after_epoch is not None:
+                after_epoch(session)
             state = session.state()
             if board is not None:
                 folder.save_checkpoint({**state, **checksums})
@@ -290,20 +312,18 @@ def _test(
     )
     last = session.history[-1]
     of_spikes = ("gradient_density", "firing_rate") if session.spiking else ()
-    folder.write_result(
-        {
-            "test_accuracy": accuracy,
-            "validation_accuracy": session.selected.accuracy,
-            "selected_epoch": session.selected.epoch,
-            "epochs": session.epoch,
-            **{key: last[key] for key in of_spikes},
-            "seconds_per_epoch": float(
-                np.median([row["seconds"] for row in session.history])
-            ),
-            "layers": session.layers,
-            "windows": session.windows,
-        }
-    )
+    folder.write_result({
+        "test_accuracy": accuracy,
+        "validation_accuracy": session.selected.accuracy,
+        "selected_epoch": session.selected.epoch,
+        "epochs": session.epoch,
+        **{key: last[key] for key in of_spikes},
+        "seconds_per_epoch": float(
+            np.median([row["seconds"] for row in session.history])
+        ),
+        "layers": session.layers,
+        "windows": session.windows,
+    })
 
 
 def _weight(session: Session) -> Tensor:

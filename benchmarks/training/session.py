@@ -62,9 +62,7 @@ class Session:
         steps_per_epoch: int,
         mask_schedule: MaskSchedule | None = None,
     ) -> None:
-        optimizer = torch.optim.AdamW(
-            network.parameters(), lr=settings.lr, weight_decay=settings.weight_decay
-        )
+        optimizer = _optimizer(network, settings)
         self.fabric = fabric
         self.settings = settings
         self.network = network
@@ -203,13 +201,11 @@ class Session:
                 self.mask_schedule.step()
             self.readout.update(logits.detach(), target)
             functional.reset_net(self.network)
-            sums += torch.stack(
-                [
-                    loss.detach() * len(target),
-                    (output.argmax(1) == target).sum(),
-                    torch.tensor(len(target), device=device),
-                ]
-            )
+            sums += torch.stack([
+                loss.detach() * len(target),
+                (output.argmax(1) == target).sum(),
+                torch.tensor(len(target), device=device),
+            ])
             advance(len(target))
         reduced = self.fabric.all_reduce(sums, reduce_op="sum")
         return dict(zip(("loss", "correct", "samples"), reduced.tolist(), strict=True))
@@ -363,6 +359,16 @@ def warmup_cosine(total: int, warmup: int) -> Callable[[int], float]:
         return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
 
     return factor
+
+
+def _optimizer(
+    network: nn.Module, settings: OptimizationConfig
+) -> torch.optim.Optimizer:
+    common = {"lr": settings.lr, "weight_decay": settings.weight_decay}
+    if settings.optimizer == "sgd":
+        momentum = settings.momentum
+        return torch.optim.SGD(network.parameters(), momentum=momentum, **common)
+    return torch.optim.AdamW(network.parameters(), **common)
 
 
 def _copy(state: dict[str, Any]) -> dict[str, Any]:

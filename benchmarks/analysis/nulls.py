@@ -1,0 +1,88 @@
+"""What a profile over time has to be compared with: two nulls.
+
+A stateless readout on identical independent steps has nothing that could happen in
+time, and a network on time-shuffled input has no order of steps to answer to.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+
+import torch
+from lightning_fabric import Fabric
+from spikingjelly.activation_based import functional, layer
+from torch import Tensor, nn
+
+from benchmarks.data.batches import batches
+from benchmarks.data.frames import EventFrames
+from benchmarks.runs.config import OptimizationConfig
+from benchmarks.training.session import Session
+from sj_ext.readout import RateReadout
+
+
+def stateless_readout(features: int, classes: int) -> nn.Module:
+    """Make a linear classifier of single steps.
+
+    Args:
+        features: Numbers in a frame.
+        classes: Number of logits, K.
+
+    Returns:
+        A network of `[T, N, C, H, W]` to `[T, N, K]` without neurons.
+    """
+    net = nn.Sequential(
+        OrderedDict(flatten=layer.Flatten(), linear=layer.Linear(features, classes))
+    )
+    functional.set_step_mode(net, "m")
+    return net
+
+
+def time_shuffled(frames: Tensor, generator: torch.Generator) -> Tensor:
+    """Put the steps of each sample into an order of its own.
+
+    Args:
+        frames: `[T, N, ...]`.
+        generator: Draws the orders.
+
+    Returns:
+        `[T, N, ...]`.
+    """
+    T, N = frames.shape[:2]
+    order = torch.rand(T, N, generator=generator).argsort(0)
+    return frames[order, torch.arange(N)]
+
+
+def train_in_memory(
+    net: nn.Module,
+    frames: EventFrames,
+    parts: Mapping[str, Tensor],
+    settings: OptimizationConfig,
+    seed: int,
+    after_epoch: Callable[[Session], None] | None = None,
+) -> Session:
+    """Train on the CPU without a folder: for networks that take seconds.
+
+    Args:
+        net: `[T, N, C, H, W]` to logits `[T, N, K]`.
+        frames: What it is trained on.
+        parts: Positions of the recordings for "train" and "validation".
+        settings: How long and how fast.
+        seed: Of the order of samples.
+        after_epoch: Called before training and after every epoch.
+
+    Returns:
+        The session, ended.
+    """
+    training = batches(
+        frames, parts["train"], settings.batch_size, shuffle=True, seed=seed
+    )
+    validation = batches(frames, parts["validation"], 4 * settings.batch_size)
+    readout = RateReadout(frames.time_steps)
+    fabric = Fabric(accelerator="cpu", devices=1)
+    session = Session(fabric, net, readout, settings, len(training))
+    if after_epoch is not None:
+        after_epoch(session)
+    while session.epoch < settings.epochs:
+        session.train_epoch(training, validation, lambda _: None)
+        if after_epoch is not None:
+            after_epoch(session)
+    return session

@@ -1,0 +1,23 @@
+"""`python -m benchmarks fisher`: Fisher information over time, with its nulls.
+
+`--config FILE` follows it through the training of networks; `--planted` asks whether it
+finds evidence whose time steps are known.
+"""
+
+from collections.abc import Sequence
+
+from benchmarks.runs.progress import Reporter
+
+
+def main(arguments: Sequence[str], reporter: Reporter) -> None:
+    """Read the command line and run one of the two studies."""
+    words = list(arguments)
+    if "--planted" in words:
+        from benchmarks.analysis import planted
+
+        words.remove("--planted")
+        planted.main(words, reporter)
+    else:
+        from benchmarks.analysis import fisher
+
+        fisher.main(words, reporter)
