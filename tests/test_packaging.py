@@ -149,9 +149,7 @@ class TestRequirements:
         assert all(specifier.contains(v, prereleases=True) for v in accepted)
         assert not any(specifier.contains(v, prereleases=True) for v in refused)
 
-    def test_the_library_needs_no_more_than_it_says(
-        self, metadata: Message
-    ) -> None:
+    def test_the_library_needs_no_more_than_it_says(self, metadata: Message) -> None:
         assert set(requirements(metadata)) == {
             "spikingjelly",
             "torch",

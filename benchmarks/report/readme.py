@@ -12,7 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.report.markdown import in_ms, table, where
+from benchmarks.report.readme_cka import speed_cka
 from benchmarks.report.readme_fisher import speed_fisher
+from benchmarks.report.readme_planted import planted_table
+from benchmarks.report.readme_twins import cka_twins
 from benchmarks.speed.masked_neurons import HOST, OURS, RELEASED, TORCH
 from benchmarks.speed.results import megabytes
 from sj_ext.files import write_text
@@ -146,6 +149,9 @@ def _ratios(row: Mapping[str, Any]) -> tuple[str, str]:
 
 
 _TABLES: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
+    "cka-twins": cka_twins,
+    "fisher-planted": planted_table,
+    "speed-cka": speed_cka,
     "quickstart": _quickstart,
     "speed-fisher": speed_fisher,
     "speed-masked": _speed_masked,

@@ -312,18 +312,20 @@ def _test(
     )
     last = session.history[-1]
     of_spikes = ("gradient_density", "firing_rate") if session.spiking else ()
-    folder.write_result({
-        "test_accuracy": accuracy,
-        "validation_accuracy": session.selected.accuracy,
-        "selected_epoch": session.selected.epoch,
-        "epochs": session.epoch,
-        **{key: last[key] for key in of_spikes},
-        "seconds_per_epoch": float(
-            np.median([row["seconds"] for row in session.history])
-        ),
-        "layers": session.layers,
-        "windows": session.windows,
-    })
+    folder.write_result(
+        {
+            "test_accuracy": accuracy,
+            "validation_accuracy": session.selected.accuracy,
+            "selected_epoch": session.selected.epoch,
+            "epochs": session.epoch,
+            **{key: last[key] for key in of_spikes},
+            "seconds_per_epoch": float(
+                np.median([row["seconds"] for row in session.history])
+            ),
+            "layers": session.layers,
+            "windows": session.windows,
+        }
+    )
 
 
 def _weight(session: Session) -> Tensor:

@@ -201,11 +201,13 @@ class Session:
                 self.mask_schedule.step()
             self.readout.update(logits.detach(), target)
             functional.reset_net(self.network)
-            sums += torch.stack([
-                loss.detach() * len(target),
-                (output.argmax(1) == target).sum(),
-                torch.tensor(len(target), device=device),
-            ])
+            sums += torch.stack(
+                [
+                    loss.detach() * len(target),
+                    (output.argmax(1) == target).sum(),
+                    torch.tensor(len(target), device=device),
+                ]
+            )
             advance(len(target))
         reduced = self.fabric.all_reduce(sums, reduce_op="sum")
         return dict(zip(("loss", "correct", "samples"), reduced.tolist(), strict=True))

@@ -17,7 +17,7 @@ from sj_ext.cka.functional import Estimator, check_estimator
 from sj_ext.cka.gram import full_precision
 from sj_ext.cka.pairs import Products
 from sj_ext.cka.similarity import Similarity, names_of_zeros, normalised
-from sj_ext.cka.summary import LayerSummary, Time, summarise
+from sj_ext.cka.summary import LayerSummary, Time, summarise, summarised
 
 __all__ = ["HsicSums", "Similarity"]
 
@@ -111,8 +111,7 @@ class HsicSums:
         Raises:
             ValueError: If fewer than 4 samples come, or values that are not finite.
         """
-        with torch.no_grad(), full_precision():
-            return summarise(features, self._time, self._estimator, self._rsa)
+        return summarised(features, self._time, self._estimator, self._rsa)
 
     def update(
         self,

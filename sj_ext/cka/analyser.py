@@ -7,11 +7,11 @@ in Li et al., arXiv 2304.13098.
 
 import os
 import warnings
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Callable, Iterable, Iterator, Sized
 from dataclasses import asdict, replace
+from functools import partial
 from typing import Any, Literal, get_args
 
-import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from tqdm.auto import tqdm  # type: ignore[import-untyped]
@@ -25,10 +25,11 @@ from sj_ext.cka.result import (
     load_layers,
     mismatch,
 )
-from sj_ext.cka.side import Features, Record, Side, check_deterministic, features
+from sj_ext.cka.side import Features, Record, Side, features
 from sj_ext.cka.similarity import Similarity
 from sj_ext.cka.spool import FeatureSpool
-from sj_ext.cka.summary import Time
+from sj_ext.cka.summary import LayerSummary, Time, summarised
+from sj_ext.taps.selection import select, unwrap
 
 EstimatorChoice = Literal["unbiased", "biased", "exact"]
 
@@ -57,10 +58,10 @@ class CKA:
             way; "mean" takes their mean; "per_step" compares all pairs of steps and
             gives the result of "concat" too.
         record: What is compared of networks that are given without a `Side`:
-            "output", which of neurons are spikes, or their potential "pre_reset" or
-            "post_reset".
+            "output", which of neurons are spikes, and what None takes, or their
+            potential "pre_reset" or "post_reset". A `Side` says it itself.
         T: Time steps of networks that are given without a `Side`, where they cannot be
-            inferred.
+            inferred. A `Side` says it itself.
         estimator: "unbiased" or "biased", summed over minibatches, or "exact": all
             samples at once, unbiased, with the features in temporary files.
         rsa: Whether to compute a second measure too, the rank correlation of the
@@ -80,7 +81,7 @@ class CKA:
         layers_y: Any = None,
         time: Time = "concat",
         *,
-        record: Record = "output",
+        record: Record | None = None,
         T: int | None = None,
         estimator: EstimatorChoice = "unbiased",
         rsa: bool = False,
@@ -98,6 +99,9 @@ class CKA:
                 "Expected no `layers_y` for one network against itself, got "
                 f"{layers_y!r}: give the network twice to compare different layers."
             )
+        if all(isinstance(one, Side) for one in (model_x, model_y or model_x)):
+            _check_in_side("record", record)
+            _check_in_side("T", T)
         self._side_x = _side(model_x, layers_x, "layers_x", record, T)
         self._itself = model_y is None
         self._side_y = (
@@ -155,14 +159,12 @@ class CKA:
             batch_y = batch
         else:
             checked = check_order(batch, batch_y, self.batches)
-        if not self._probed:
-            check_deterministic(self._side_x, batch)
-            if not self._itself:
-                check_deterministic(self._side_y, batch_y)
-            self._probed = True
-        found = [features(self._side_x, batch, self.batches)]
-        if not self._itself:
-            found.append(features(self._side_y, batch_y, self.batches))
+        sides = [(self._side_x, batch), (self._side_y, batch_y)]
+        found = [
+            features(side, of_side, self.batches, self._reduce(), not self._probed)
+            for side, of_side in (sides[:1] if self._itself else sides)
+        ]
+        self._probed = True
         self._add(found)
         self._note_order(checked)
         if checked == set() and not self._warned:
@@ -291,17 +293,25 @@ class CKA:
 
         Args:
             state: What `state_dict()` returned, of the same layers and options.
+
+        Raises:
+            ValueError: If it is of other ones; nothing is replaced then.
         """
         self._check_options(state["options"])
+        restored = None
+        if state["sums"] is not None:
+            restored = self._restored(state)
+            self._check_networks(restored[1])
         self.reset()
-        self._append_state(state)
+        if restored is not None:
+            self._append(*restored)
 
     def _add(self, found: list[Features]) -> None:
         sides = (self._side_x, self._side_y)
         layers = [
             ComparedLayers(
                 names=each.names,
-                steps=tuple(len(tensor) for tensor in each.tensors),
+                steps=tuple(map(_steps, each.tensors)),
                 label=label,
                 record=side.record,
                 not_executed=each.not_executed,
@@ -309,10 +319,26 @@ class CKA:
             for each, side, label in zip(found, sides, self._labels(), strict=False)
         ]
         self._check_layers(layers)
+        if len({each.samples for each in found}) > 1:
+            raise ValueError(
+                "Expected both networks to see the same samples, got "
+                + " and ".join(
+                    f"{each.samples} of {one.label}"
+                    for each, one in zip(found, layers, strict=True)
+                )
+                + "."
+            )
         sums = self._new_sums(layers) if self._sums is None else self._sums
         sums.update(*(_released(each.tensors) for each in found))
         # Only now: a batch that was refused leaves nothing behind.
         self._sums, self._layers = sums, layers
+
+    def _reduce(self) -> Callable[[Tensor], LayerSummary] | None:
+        if self._estimator == "exact":
+            return None
+        return partial(
+            summarised, time=self._time, estimator=self._estimator, rsa=self._rsa
+        )
 
     def _append(
         self,
@@ -329,11 +355,16 @@ class CKA:
     def _append_state(self, state: dict[str, Any]) -> None:
         if state["sums"] is None:
             return
+        self._append(*self._restored(state))
+
+    def _restored(
+        self, state: dict[str, Any]
+    ) -> tuple[HsicSums | FeatureSpool, list[ComparedLayers], set[str] | None]:
         layers = [load_layers(about) for about in state["layers"]]
         sums = self._new_sums(layers)
         sums.load_state_dict(state["sums"])
         checked = state["checked"]
-        self._append(sums, layers, None if checked is None else set(checked))
+        return sums, layers, None if checked is None else set(checked)
 
     def _note_order(self, checked: set[str] | None) -> None:
         if checked is not None:
@@ -352,6 +383,26 @@ class CKA:
             estimator=self._estimator,
             rsa=self._rsa,
         )
+
+    def _check_networks(self, layers: list[ComparedLayers]) -> None:
+        """Refuse layers that the networks do not have, before they ever ran."""
+        self._check_layers(layers)
+        for side, loaded in zip((self._side_x, self._side_y), layers, strict=False):
+            selected = tuple(select(unwrap(side.network), side.layers))
+            # A second use of a layer is `name#2`, a part of its output `name.0`.
+            strange = [
+                name
+                for name in loaded.names
+                if not any(
+                    name == one or name.startswith((f"{one}#", f"{one}."))
+                    for one in selected
+                )
+            ]
+            if strange:
+                raise ValueError(
+                    f"Expected batches of the layers of {side.name}, got some of "
+                    f"{strange[:3]}, which it does not have or `layers` does not name."
+                )
 
     def _check_layers(self, layers: list[ComparedLayers]) -> None:
         for before, now in zip(self._layers, layers, strict=False):
@@ -386,10 +437,14 @@ class CKA:
 
 
 def _side(
-    model: nn.Module | Side, layers: Any, argument: str, record: Record, T: int | None
+    model: nn.Module | Side,
+    layers: Any,
+    argument: str,
+    record: Record | None,
+    T: int | None,
 ) -> Side:
     if not isinstance(model, Side):
-        return Side(model, layers=layers, record=record, T=T)
+        return Side(model, layers=layers, record=record or "output", T=T)
     if layers is None:
         return model
     if model.layers is not None:
@@ -400,6 +455,14 @@ def _side(
     return replace(model, layers=layers)
 
 
+def _check_in_side(argument: str, value: object) -> None:
+    if value is not None:
+        raise ValueError(
+            f"Expected no `{argument}` beside a Side, got {value!r}: give "
+            f"Side(..., {argument}={value!r})."
+        )
+
+
 def _check_choice(argument: str, value: object, choices: Any) -> None:
     if value not in get_args(choices):
         raise ValueError(
@@ -407,7 +470,11 @@ def _check_choice(argument: str, value: object, choices: Any) -> None:
         )
 
 
-def _released(tensors: list[Tensor]) -> Iterator[Tensor]:
+def _steps(kept: Tensor | LayerSummary) -> int:
+    return len(kept) if isinstance(kept, Tensor) else kept.steps
+
+
+def _released(tensors: list[Any]) -> Iterator[Any]:
     """Give each tensor and hold it no longer."""
     while tensors:
         yield tensors.pop(0)
@@ -415,9 +482,15 @@ def _released(tensors: list[Tensor]) -> Iterator[Tensor]:
 
 def _shown(
     batches: Iterable[Any], loader: Iterable[Any], progress: bool
-) -> Iterable[Any]:
+) -> Iterator[Any]:
     total = len(loader) if isinstance(loader, Sized) else None
-    return tqdm(batches, desc="CKA", total=total, unit="batch", disable=not progress)
+    with tqdm(desc="CKA", total=total, unit="batch", disable=not progress) as bar:
+        for batch in batches:
+            yield batch
+            bar.update()
+        # A short last batch has joined the one before.
+        bar.total = bar.n
+        bar.refresh()
 
 
 def _computed(sums: HsicSums | FeatureSpool, progress: bool) -> Similarity:
@@ -435,13 +508,4 @@ def _order(checked: set[str] | None) -> str:
 
 
 def _batch_sums(sums: HsicSums | FeatureSpool) -> BatchSums | None:
-    if isinstance(sums, FeatureSpool):
-        return None
-    state = sums.state_dict()
-    products = state["products"]["concat"]
-    weights = torch.tensor(state["samples"], dtype=torch.float64)
-    return BatchSums(
-        products["cross"] * weights[:, None, None],
-        products["self_x"] * weights[:, None],
-        products["self_y"] * weights[:, None],
-    )
+    return None if isinstance(sums, FeatureSpool) else BatchSums(*sums.batch_sums())

@@ -57,7 +57,7 @@ def network_input(batch: Any) -> Any:
     )
 
 
-def sample_identity(batch: Any) -> dict[str, Tensor]:
+def sample_identity(batch: Any) -> dict[str, Tensor | list[str]]:
     """Collect what tells samples apart: "targets", and "index" where there is one.
 
     Args:
@@ -65,7 +65,7 @@ def sample_identity(batch: Any) -> dict[str, Tensor]:
             a sample, the index; in a dict the keys tell.
 
     Returns:
-        A tensor for each that there is.
+        A tensor, or a list of strings, for each that there is.
     """
     if isinstance(batch, Mapping):
         named = {_ROLES.get(str(key).lower(), ""): batch[key] for key in batch}
@@ -74,9 +74,9 @@ def sample_identity(batch: Any) -> dict[str, Tensor]:
         named = dict(zip(("targets", "index"), batch[1:], strict=False))
     else:
         named = {}
-    found = {role: _as_tensor(value) for role, value in named.items()}
+    found = {role: _of_samples(value) for role, value in named.items()}
     index = found.get("index")
-    if index is not None and (index.ndim != 1 or index.is_floating_point()):
+    if isinstance(index, Tensor) and (index.ndim != 1 or index.is_floating_point()):
         del found["index"]
     return {role: value for role, value in found.items() if value is not None}
 
@@ -98,13 +98,8 @@ def check_order(batch_x: Any, batch_y: Any, number: int) -> set[str]:
     identity_x, identity_y = sample_identity(batch_x), sample_identity(batch_y)
     common = identity_x.keys() & identity_y.keys()
     for role in sorted(common):
-        a, b = identity_x[role].cpu(), identity_y[role].cpu()
-        if a.shape != b.shape:
-            difference = f"shapes {list(a.shape)} and {list(b.shape)}"
-        elif not torch.equal(a, b):
-            at = int((a != b).flatten().nonzero()[0])
-            difference = f"the first difference at entry {at}"
-        else:
+        difference = _difference(identity_x[role], identity_y[role])
+        if difference is None:
             continue
         raise ValueError(
             "Expected both loaders to give the same samples in the same order, got "
@@ -214,11 +209,28 @@ def _tensors(batch: Any) -> list[Tensor]:
     return []
 
 
-def _as_tensor(value: Any) -> Tensor | None:
+def _of_samples(value: Any) -> Tensor | list[str] | None:
     if isinstance(value, Tensor):
-        return value
-    if isinstance(value, (tuple, list)) and all(
-        isinstance(entry, (int, float)) for entry in value
-    ):
-        return torch.tensor(value)
+        return value if value.dim() else None
+    if isinstance(value, (tuple, list)):
+        if all(isinstance(entry, (int, float)) for entry in value):
+            return torch.tensor(value)
+        if all(isinstance(entry, str) for entry in value):
+            return list(value)
     return None
+
+
+def _difference(a: Tensor | list[str], b: Tensor | list[str]) -> str | None:
+    """Say in a few words where two differ, None if nowhere."""
+    if isinstance(a, Tensor) and isinstance(b, Tensor):
+        if a.shape != b.shape:
+            return f"shapes {list(a.shape)} and {list(b.shape)}"
+        # Types may differ, values not.
+        apart = (a.cpu() != b.cpu()).flatten().nonzero()
+        return f"the first difference at entry {int(apart[0])}" if len(apart) else None
+    if isinstance(a, Tensor) or isinstance(b, Tensor):
+        return "numbers and strings"
+    if len(a) != len(b):
+        return f"{len(a)} and {len(b)} strings"
+    places = [at for at, (one, two) in enumerate(zip(a, b, strict=True)) if one != two]
+    return f"the first difference at entry {places[0]}" if places else None

@@ -11,7 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sj_ext.cka.functional import Estimator, check_estimator, check_samples
+from sj_ext.cka.functional import (
+    Estimator,
+    check_estimator,
+    check_samples,
+    rounding_of,
+)
 from sj_ext.cka.gram import (
     full_precision,
     integer_product,
@@ -165,24 +170,37 @@ def _tiled(
     buffers = [buffer.to(device) for buffer in buffers]
     cross = _zeros(len(x), len(sides[-1]), device)
     own = [torch.zeros(len(s), dtype=torch.float64, device=device) for s in sides]
+    before = [torch.zeros_like(total) for total in own]
     parts = blocks(n, block)
     for i, rows in enumerate(parts):
         for columns in parts[i:]:
             size = (rows.stop - rows.start) * (columns.stop - columns.start)
             tiles = [buffer[:, :size] for buffer in buffers]
-            for side, tile, shift in zip(sides, tiles, shifts, strict=True):
-                for layer, out, m in zip(side, tile, shift, strict=True):
-                    _centred_tile(layer, rows, columns, m, estimator, dtype, out)
             # A tile off the diagonal stands for its mirror image too.
             weight = 1 if columns is rows else 2
+            for side, tile, shift, total in zip(
+                sides, tiles, shifts, before, strict=True
+            ):
+                for k, (layer, out, m) in enumerate(
+                    zip(side, tile, shift, strict=True)
+                ):
+                    total[k] += weight * _centred_tile(
+                        layer, rows, columns, m, estimator, dtype, out
+                    )
             cross.addmm_(tiles[0], tiles[-1].T, alpha=weight)
             for total, tile in zip(own, tiles, strict=True):
                 total += weight * torch.linalg.vecdot(tile, tile)
         advance(rows.stop - rows.start)
-    cross = cross.cpu()
     if y is None:
-        return Products(cross, cross.diagonal(), cross.diagonal())
-    return Products(cross, own[0].cpu(), own[1].cpu())
+        # From the same sums, so that their ratio is 1.
+        own = [cross.diagonal()]
+    if estimator == "unbiased":
+        limit = rounding_of(dtype) ** 2
+        own = [
+            total.masked_fill(total <= limit * squares, 0.0)
+            for total, squares in zip(own, before, strict=True)
+        ]
+    return Products(cross.cpu(), own[0].cpu(), own[-1].cpu())
 
 
 def _shift(layer: StoredLayer, estimator: Estimator) -> Tensor:
@@ -202,17 +220,22 @@ def _centred_tile(
     estimator: Estimator,
     dtype: torch.dtype,
     out: Tensor,
-) -> None:
+) -> Tensor:
+    """Fill `out`; give the sum of squares before it was centred."""
     if not layer.squared_norms.any():
-        out.zero_()
-        return
+        return out.zero_().sum()
     tile = out.view(rows.stop - rows.start, columns.stop - columns.start)
     tile.zero_()
     for features in layer.column_blocks(len(tile)):
         tile += _product(layer, rows, columns, features, dtype)
-    tile.sub_(shift[rows][:, None]).sub_(shift[columns])
-    if rows == columns and estimator == "unbiased":
+    on_diagonal = rows == columns and estimator == "unbiased"
+    if on_diagonal:
         tile.fill_diagonal_(0)
+    before = torch.linalg.vecdot(out, out)
+    tile.sub_(shift[rows][:, None]).sub_(shift[columns])
+    if on_diagonal:
+        tile.fill_diagonal_(0)
+    return before
 
 
 def _product(

@@ -11,6 +11,10 @@ from torch import Tensor
 
 Estimator = Literal["unbiased", "biased"]
 
+ROUNDING = 1e-13
+"""Relative error of products in float64, with room."""
+_ROUNDING_IN_FLOAT32 = 5e-7
+
 
 def hsic(x: Tensor, y: Tensor, estimator: Estimator = "unbiased") -> Tensor:
     """Estimate the Hilbert-Schmidt independence criterion of two sets of features.
@@ -61,13 +65,15 @@ def linear_cka(x: Tensor, y: Tensor, estimator: Estimator = "unbiased") -> Tenso
         estimator: "unbiased" or "biased".
 
     Returns:
-        A float64 scalar on the device of `x`; NaN where `x` or `y` is constant.
+        A float64 scalar on the device of `x`; NaN where `x` or `y` is constant, or,
+        unbiased, where a single sample differs from all others: HSIC_1 is 0 then.
 
     Raises:
         ValueError: If fewer than 4 samples come, or not the same number in both.
     """
     cross = hsic(x, y, estimator)
-    return cross / (hsic(x, x, estimator) * hsic(y, y, estimator)).sqrt()
+    own = _with_itself(x, estimator) * _with_itself(y, estimator)
+    return (cross / own.sqrt()).masked_fill(own <= 0, torch.nan)
 
 
 def u_centred(gram: Tensor) -> Tensor:
@@ -134,6 +140,20 @@ def unbiased_primal(products: Tensor, k: Tensor, l: Tensor) -> Tensor:  # noqa: 
     return products - n / (n - 2) * (k @ l.T) + sums
 
 
+def rounding_of(dtype: torch.dtype) -> float:
+    """Tell how exact the products of features are.
+
+    Args:
+        dtype: Of the features.
+
+    Returns:
+        The relative error of products in float32, or in float64 for integers and
+        float64.
+    """
+    single = dtype in (torch.float32, torch.float16, torch.bfloat16)
+    return _ROUNDING_IN_FLOAT32 if single else ROUNDING
+
+
 def check_estimator(estimator: str) -> None:
     """Refuse a name that no estimator has.
 
@@ -182,6 +202,20 @@ def _centred(x: Tensor, name: str) -> Tensor:
     # Through the first sample, so that constant features become exact zeros.
     x = x - x[:1].detach()
     return x - x.mean(0)
+
+
+def _with_itself(x: Tensor, estimator: Estimator) -> Tensor:
+    """HSIC of a set of features with itself, 0 where rounding alone is left of it."""
+    own = hsic(x, x, estimator)
+    if estimator == "biased":
+        return own
+    x = _centred(x.detach(), "x")
+    n, width = x.shape
+    if width < 2 * n:
+        smallest = ROUNDING * (x.T @ x).square().sum()
+    else:
+        smallest = ROUNDING**2 * (x @ x.T).fill_diagonal_(0).square().sum()
+    return own.masked_fill(own <= smallest * hsic_factor(n, estimator), 0.0)
 
 
 def _primal(x: Tensor, y: Tensor, estimator: Estimator) -> Tensor:

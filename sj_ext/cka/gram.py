@@ -6,7 +6,7 @@ as integers. What follows the Gram is float64, whatever the features were.
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import torch
@@ -17,6 +17,7 @@ _LARGEST_INTEGER = 127
 _COLUMNS = 4096
 _CHECKED_AT_ONCE = 2**18
 _PROBED = 16
+_INDICES_KEPT = 1024
 # Errors of single entries, of random signs, that no sum over all entries shows.
 _NEGLIGIBLE = 5e-6
 
@@ -103,10 +104,19 @@ def above_diagonal(square: Tensor, inclusive: bool = False) -> Tensor:
         Int64 [n(n-1)/2], or [n(n+1)/2], row by row.
     """
     n = len(square)
+    find = _kept_indices if n <= _INDICES_KEPT else _indices
+    return find(n, inclusive, square.device)
+
+
+def _indices(n: int, inclusive: bool, device: torch.device) -> Tensor:
     rows, columns = torch.triu_indices(
-        n, n, offset=0 if inclusive else 1, device=square.device
+        n, n, offset=0 if inclusive else 1, device=device
     )
     return rows.mul_(n).add_(columns)
+
+
+# Every layer of every batch asks for the same ones.
+_kept_indices = lru_cache(maxsize=2)(_indices)
 
 
 def small_integers(x: Tensor) -> Tensor | None:
@@ -192,11 +202,11 @@ def _integer_gram(parts: Tensor) -> Tensor | None:
         if integers is None:
             return None
         total += integer_product(integers, integers, _LARGEST_INTEGER)
-    if not total.any():
-        # Not zeros, perhaps, only too small for the check to see.
-        return None if bool(parts.any()) else total
     low, high = torch.aminmax(total)
-    return total.zero_() if low == high else total
+    if low != high:
+        return total
+    # Not zeros, perhaps, only too small for the check to see.
+    return None if high == 0 and bool(parts.any()) else total.zero_()
 
 
 def _float32_gram(parts: Tensor) -> Tensor | None:
@@ -228,13 +238,13 @@ def _float32_products(parts: Tensor, centre: bool) -> Tensor:
 def _mean_matters(gram: Tensor) -> bool:
     # A common mean adds the same to all entries off the diagonal. What it costs in
     # rounding is compared with the deviations there, which are all that CKA sees.
-    n = len(gram)
-    above = torch.take(gram, above_diagonal(gram)).double()
-    mean = above.mean()
-    deviation = (above - mean).square().mean().sqrt()
-    rounding = torch.finfo(torch.float32).eps * mean.abs()
-    in_range = 1e-30 < float(deviation) < 1e30 and n > 2
-    return not (in_range and float(rounding) < _NEGLIGIBLE * float(deviation))
+    pairs = len(gram) * (len(gram) - 1)
+    off = gram.double()
+    mean = float(off.fill_diagonal_(0).sum()) / pairs
+    deviation = float(off.sub_(mean).fill_diagonal_(0).norm()) / pairs**0.5
+    rounding = torch.finfo(torch.float32).eps * abs(mean)
+    in_range = 1e-30 < deviation < 1e30 and pairs > 2
+    return not (in_range and rounding < _NEGLIGIBLE * deviation)
 
 
 def _float64_gram(parts: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from sj_ext.cka.functional import Estimator
+from sj_ext.cka.functional import ROUNDING, Estimator
 from sj_ext.cka.gram import above_diagonal, mirror, symmetric_product
 
 
@@ -32,20 +32,23 @@ class Products(NamedTuple):
         return Products(*(part * factor for part in self))
 
 
-def hsic_row(gram: Tensor, estimator: Estimator) -> Tensor:
+def hsic_row(gram: Tensor, estimator: Estimator, rounding: float = ROUNDING) -> Tensor:
     """Centre a Gram matrix, and keep of it what is above its diagonal.
 
     Args:
         gram: Float64 [n, n], of features under any shift; it is overwritten.
         estimator: "unbiased" or "biased", which needs the diagonal too.
+        rounding: Relative error of the entries off the diagonal.
 
     Returns:
         Float64 [n(n-1)/2] or [n(n+1)/2]: twice the inner product of two rows is that
-        of the two centred matrices.
+        of the two centred matrices. Exactly zero where rounding alone is left, as of
+        the unbiased one where a single sample differs from all others.
     """
     n = len(gram)
     if estimator == "unbiased":
         gram.fill_diagonal_(0)
+        before = torch.linalg.vector_norm(gram)
         m = gram.sum(1).div_(n - 2)
         m -= m.sum() / (2 * (n - 1))
     else:
@@ -53,7 +56,9 @@ def hsic_row(gram: Tensor, estimator: Estimator) -> Tensor:
         m -= m.mean() / 2
     gram.sub_(m[:, None]).sub_(m)
     if estimator == "unbiased":
-        return torch.take(gram, above_diagonal(gram))
+        row = torch.take(gram, above_diagonal(gram))
+        left = torch.linalg.vector_norm(row)
+        return row.mul_(left > rounding * before)
     gram.diagonal().mul_(0.5**0.5)
     return torch.take(gram, above_diagonal(gram, inclusive=True))
 

@@ -24,6 +24,8 @@ _FONT = 7.0
 """Size of layer names, in points."""
 _LONGEST = 26
 """Characters of a layer name; longer ones lose their middle."""
+_MARGIN = 0.02
+"""Room between an interval and the frame."""
 _ROUNDING = 1e-6
 """A value this little beyond an end of the colours is not beyond it."""
 
@@ -145,6 +147,14 @@ def diagonal(
         ax.fill_between(
             range(len(names)), low, high, color=colour, alpha=0.25, linewidth=0
         )
+        bottom, top = ax.get_ylim()
+        ends = np.concatenate([low, high])
+        ends = ends[np.isfinite(ends)]
+        if ends.size:
+            ax.set_ylim(
+                min(bottom, float(ends.min()) - _MARGIN),
+                max(top, float(ends.max()) + _MARGIN),
+            )
     ax.set_title("CKA of matching layers", fontsize="medium")
     return ax
 

@@ -29,7 +29,8 @@ class ComparedLayers:
         record: What of the layers was compared: "output", "pre_reset" or
             "post_reset".
         constant: Names of those whose HSIC with themselves is zero, as that of a layer
-            that gives the same for all samples. Their CKA is undefined: NaN.
+            that gives the same for all samples, or, unbiased, for all but one.
+            Their CKA is undefined: NaN.
         not_executed: Names that were selected and never ran; they are in no matrix.
     """
 
@@ -87,16 +88,20 @@ class TimeDynamics(NamedTuple):
 
     Attributes:
         layers: Names of the layers, in network order.
-        change: Mean of 1 - CKA(t, t') over all pairs of steps t != t', `[L]`. NaN for
-            a layer with one step, or one that is constant at a step.
-        first_last: CKA between the first and the last step, `[L]`; NaN likewise.
+        change: Mean of 1 - CKA(t, t') over all pairs of steps t != t' at which the
+            layer is not constant, `[L]`. NaN for a layer with fewer than two of them.
+        first_last: CKA between the first and the last step, `[L]`; NaN for a layer
+            with one step, or one that is constant at either.
         label: Of the network.
+        constant_steps: Of each layer the steps, counted from 1, at which it is
+            constant, as a neuron that is silent at first; they are in no pair.
     """
 
     layers: tuple[str, ...]
     change: Tensor
     first_last: Tensor
     label: str
+    constant_steps: tuple[tuple[int, ...], ...]
 
     def plot(self, ax: "Axes | None" = None, label: str | None = None) -> "Axes":
         """Draw the change over time against the depth of the layer.
@@ -309,6 +314,7 @@ class CKAResult:
                 [block[0, -1] if len(block) > 1 else _NAN for block in blocks]
             ),
             label=self.x.label,
+            constant_steps=tuple(_constant_steps(block) for block in blocks),
         )
 
     def plot(
@@ -427,12 +433,14 @@ def _quantiles(xy: Tensor, xx: Tensor, yy: Tensor, ends: Tensor) -> Tensor:
 
 
 def _mean_change(block: Tensor) -> Tensor:
-    """Mean of 1 - CKA off the diagonal of `[T, T]`; NaN of a single step."""
-    T = len(block)
-    if T < 2:
-        return _NAN
-    apart = ~torch.eye(T, dtype=torch.bool)
-    return 1 - block[apart].mean()
+    """Mean of 1 - CKA off the diagonal of `[T, T]`, over the pairs that have one."""
+    apart = ~torch.eye(len(block), dtype=torch.bool)
+    return 1 - block[apart].nanmean()
+
+
+def _constant_steps(block: Tensor) -> tuple[int, ...]:
+    undefined = block.diagonal().isnan().tolist()
+    return tuple(step for step, one in enumerate(undefined, start=1) if one)
 
 
 def mismatch(expected: Sequence[str], got: Sequence[str]) -> str:

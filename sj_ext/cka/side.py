@@ -2,16 +2,22 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
 import torch
 from spikingjelly.activation_based import functional
 from torch import Tensor, nn
 
-from sj_ext.cka.batches import network_input
+from sj_ext.cka.batches import network_input, sample_identity
+from sj_ext.cka.summary import LayerSummary
+from sj_ext.taps import Record as TapsRecord
 from sj_ext.taps import preserved, taps
 
 Record = Literal["output", "pre_reset", "post_reset"]
+
+_PRINTED_AT_ONCE = 2**18
+_GOLDEN = 0.6180339887498949
 
 
 @dataclass(frozen=True)
@@ -35,8 +41,9 @@ class Side:
             time for instance. None calls `network(input)`.
         output: Picks the logits out of what the network returns, as `taps` says.
         seed: Of a network that draws random numbers also in evaluation, a Poisson
-            encoder for instance: batch number b is run with `seed + b`. None expects
-            the same outputs every time, which is checked on the first batch.
+            encoder for instance: batch number b is run with `seed + b`. Each process
+            counts its own batches: give it a seed of its own, far from the others. None
+            expects the same outputs every time, which is checked on the first batch.
     """
 
     network: nn.Module
@@ -73,51 +80,90 @@ class Features(NamedTuple):
 
     Attributes:
         names: Of the layers, in the order of execution.
-        tensors: Of each, `[T, N, ...]`.
+        tensors: Of each, `[T, N, ...]`, or what it was reduced to.
         samples: N.
         not_executed: Names of layers that were selected and did not run.
     """
 
     names: tuple[str, ...]
-    tensors: list[Tensor]
+    tensors: list[Tensor | LayerSummary]
     samples: int
     not_executed: tuple[str, ...]
 
 
-def features(side: Side, batch: Any, number: int) -> Features:
+Print = tuple[tuple[int, ...], float]
+Reduce = Callable[[Tensor], LayerSummary]
+
+
+class _Kept(NamedTuple):
+    """What is kept of a layer: a value, and a print that changes with its features."""
+
+    value: Tensor | LayerSummary | None
+    print: Print | None
+
+
+def features(
+    side: Side,
+    batch: Any,
+    number: int,
+    reduce: Reduce | None = None,
+    probe: bool = False,
+) -> Features:
     """Run a network on a batch in evaluation, from reset states.
 
     Args:
         side: The network.
         batch: What `side.inputs` takes.
         number: Of the batch.
+        reduce: What to keep of each layer instead of its features, which are then
+            freed while the network runs.
+        probe: Whether to run the batch once more, and compare; a network with a seed
+            may differ from pass to pass and is not probed.
 
     Returns:
         Features of its layers, all of the same samples.
-    """
-    with preserved(side.network), torch.no_grad():
-        found = _run(side, batch, number)
-    _check_samples(found, side.name)
-    return found
-
-
-def check_deterministic(side: Side, batch: Any) -> None:
-    """Evaluate a batch twice, and compare.
-
-    Args:
-        side: The network; one with a seed may differ from pass to pass.
-        batch: What `side.inputs` takes.
 
     Raises:
-        ValueError: If a layer's outputs differ; the message names it.
+        ValueError: If a layer's outputs differ between the passes, or the samples are
+            not as many as the batch has targets.
     """
-    if side.seed is not None:
-        return
+    probe = probe and side.seed is None
+
+    def keep(name: str, tensor: Tensor) -> _Kept:
+        value: Tensor | LayerSummary = tensor
+        if reduce is not None:
+            try:
+                value = reduce(tensor)
+            except ValueError as error:
+                raise ValueError(f"{error} This is {name!r} of {side.name}.") from error
+        return _Kept(value, _print(tensor) if probe else None)
+
     with preserved(side.network), torch.no_grad():
-        # Prints of them, for the features of two passes would take twice the memory.
-        first, second = (_prints(_run(side, batch, 0)) for _ in range(2))
-    if first != second:
-        differing = [name for name in first if first[name] != second.get(name)]
+        found, record = _run(side, batch, number, keep, at_once=reduce is not None)
+        if probe:
+            # Random draws go on from where the first pass has left them.
+            again, _ = _run(side, batch, number, _only_print, at_once=True)
+            _check_same({k: v.print for k, v in found.items()}, again, side)
+    kept = Features(
+        tuple(found),
+        [one.value for one in found.values() if one.value is not None],
+        int(record.N or 0),
+        tuple(record.not_executed),
+    )
+    _check_targets(kept.samples, batch, side)
+    return kept
+
+
+def _only_print(name: str, tensor: Tensor) -> _Kept:
+    return _Kept(None, _print(tensor))
+
+
+def _check_same(
+    prints: dict[str, Print | None], again: dict[str, _Kept], side: Side
+) -> None:
+    second = {name: one.print for name, one in again.items()}
+    if prints != second:
+        differing = [name for name in prints if prints[name] != second.get(name)]
         raise ValueError(
             f"Expected {side.name} to compute the same twice on the first batch, got a "
             f"difference at {(differing or list(second))[0]!r} and "
@@ -127,8 +173,16 @@ def check_deterministic(side: Side, batch: Any) -> None:
         )
 
 
-def _run(side: Side, batch: Any, number: int) -> Features:
+def _run(
+    side: Side,
+    batch: Any,
+    number: int,
+    keep: Callable[[str, Tensor], _Kept],
+    at_once: bool,
+) -> tuple[dict[str, _Kept], TapsRecord]:
     net = side.network
+    # Potentials are recorded beside outputs, and reduced when all are there.
+    at_once = at_once and side.record == "output"
     x = (side.inputs or network_input)(batch)
     x = _to(x, _device(net))
     net.eval()
@@ -143,51 +197,54 @@ def _run(side: Side, batch: Any, number: int) -> Features:
         batch_first=side.batch_first,
         output=side.output,
         restore=False,
+        reduce=keep if at_once else None,
     ) as record:
         if side.forward is None:
             net(x)
         else:
             side.forward(net, x)
     functional.reset_net(net)
-    found: dict[str, Tensor] = getattr(record, side.record)
+    found: dict[str, Any] = getattr(record, side.record)
     if not found or record.N is None:
         raise ValueError(
             f"Expected {side.name} to have layers with {side.record!r}, got none."
         )
-    return Features(
-        tuple(found), list(found.values()), record.N, tuple(record.not_executed)
-    )
+    if not at_once:
+        found = {name: keep(name, tensor) for name, tensor in found.items()}
+    return found, record
 
 
-def _check_samples(found: Features, label: str) -> None:
-    """Refuse layers whose second axis is not the batch.
-
-    Raises:
-        ValueError: If a layer has not the samples of the network's input.
-    """
-    for name, tensor in zip(found.names, found.tensors, strict=True):
-        if tensor.shape[1] != found.samples:
+def _check_targets(samples: int, batch: Any, side: Side) -> None:
+    """Refuse steps that were taken for samples, which the targets tell."""
+    if side.inputs is not None:
+        # What the other entries of such a batch are is not known.
+        return
+    for role, one in sample_identity(batch).items():
+        of_steps = isinstance(one, Tensor) and one.dim() > 2 and len(one[0]) == samples
+        if len(one) != samples and not of_steps:
             raise ValueError(
-                f"Expected every layer of {label} to have the {found.samples} samples "
-                f"on the second axis of [T, N, ...], got {list(tensor.shape)} at "
-                f"{name!r}. Leave such layers (attention maps with heads or windows in "
-                "the batch, for instance) out of `layers`."
+                f"Expected the {len(one)} samples of the {role} of the batch, got "
+                f"{samples} of {side.name}: is the time axis taken for samples? Set "
+                "step mode m, or declare `T`, or `batch_first`. Where the batch has "
+                "another form, give Side(..., inputs=...)."
             )
 
 
-def _prints(found: Features) -> dict[str, tuple[tuple[int, ...], float]]:
-    """A number for each layer that changes with any of its values, or their order."""
-    return {
-        name: (tuple(tensor.shape), _print(tensor))
-        for name, tensor in zip(found.names, found.tensors, strict=True)
-    }
+def _print(tensor: Tensor) -> Print:
+    flat = tensor.reshape(-1)
+    total = torch.zeros((), dtype=torch.float64, device=flat.device)
+    weights = _weights(flat.device)
+    for number, part in enumerate(flat.split(_PRINTED_AT_ONCE)):
+        values = part.double().nan_to_num_(nan=0.5)
+        total += (1.0 + (number * _GOLDEN) % 1.0) * (values @ weights[: len(values)])
+    return tuple(tensor.shape), float(total)
 
 
-def _print(tensor: Tensor) -> float:
-    flat = tensor.reshape(-1).double()
-    # Weights of no short period, so that spikes that trade places show.
-    places = torch.arange(len(flat), device=flat.device, dtype=torch.float64)
-    return float(flat.nan_to_num(nan=0.5) @ (1.0 + (places * 0.6180339887498949) % 1.0))
+@lru_cache(maxsize=1)
+def _weights(device: torch.device) -> Tensor:
+    # Of no short period, so that spikes that trade places show.
+    places = torch.arange(_PRINTED_AT_ONCE, device=device, dtype=torch.float64)
+    return places.mul_(_GOLDEN).remainder_(1.0).add_(1.0)
 
 
 def _to(value: Any, device: torch.device) -> Any:

@@ -6,8 +6,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from sj_ext.cka.functional import Estimator, check_samples
-from sj_ext.cka.gram import flatten_samples, gram
+from sj_ext.cka.functional import Estimator, check_samples, rounding_of
+from sj_ext.cka.gram import flatten_samples, full_precision, gram
 from sj_ext.cka.pairs import hsic_row
 from sj_ext.cka.primal import centred_columns, is_narrow
 from sj_ext.cka.rsa import rank_row
@@ -79,10 +79,28 @@ def summarise(
             found.ranks.append(rank_row(matrix))
             if time == "per_step":
                 joint = matrix.clone() if joint is None else joint.add_(matrix)
-        found.rows.append(hsic_row(matrix, estimator))
+        found.rows.append(hsic_row(matrix, estimator, rounding_of(part.dtype)))
     if rsa:
         found.joint_ranks = found.ranks[0] if joint is None else rank_row(joint)
     return found
+
+
+def summarised(
+    features: Tensor, time: Time, estimator: Estimator, rsa: bool
+) -> LayerSummary:
+    """Do what `summarise` does, from outside: without gradients or reduced precision.
+
+    Args:
+        features: As of `summarise`.
+        time: Likewise.
+        estimator: Likewise.
+        rsa: Likewise.
+
+    Returns:
+        The summary.
+    """
+    with torch.no_grad(), full_precision():
+        return summarise(features, time, estimator, rsa)
 
 
 def gram_rows(rows: list[Tensor], estimator: Estimator) -> list[Tensor]:

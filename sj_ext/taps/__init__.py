@@ -29,6 +29,7 @@ def taps(
     output: Callable[[Any], Tensor] | None = None,
     detach: bool = True,
     restore: bool = True,
+    reduce: Callable[[str, Tensor], Any] | None = None,
 ) -> Iterator[Record]:
     """Record what layers compute while `net` is called inside the block.
 
@@ -37,6 +38,12 @@ def taps(
     time, is `[1, N, ...]`. What is folded to `[T*N, ...]` for plain layers is unfolded.
     Where the axes of a tensor cannot be told for certain, the call of the network
     raises `TimeAxisError`: no axis is ever guessed.
+
+    A fold is read with the steps one after the other. A network that folds sample
+    after sample, `[N*T, ...]`, is refused where the values show it: where a layer of
+    either side holds them as they were folded. They do not where a plain function
+    changes them between the fold and the layers on both sides: such a network must put
+    time first.
 
     T and N come from the modules of the host in step mode m, else from how often its
     neurons in step mode s are called, else from the input and a declared `T`. Without
@@ -61,11 +68,16 @@ def taps(
         detach: Whether the copies are cut from the graph.
         restore: Whether modes, buffers, states, gradients and random state are put back
             at the end, as by `preserved`. Hooks are removed in any case.
+        reduce: What to keep of an output instead of a copy: called with the layer's
+            name and `[T, N, ...]`, which it must not change or keep, as soon as the
+            axes are certain; that is while the layer runs, where the network is in
+            step mode m or has no steps. With `record=("output",)` and `detach` only.
 
     Yields:
         The record: dicts by layer name in order of execution. A layer used twice in a
         pass is `name` and `name#2`; tensors in tuples and dicts are `name.0`,
-        `name.key`. Passes that activation checkpoints run again are not recorded.
+        `name.key`; `net` itself has the name of its class.
+        Passes that activation checkpoints run again are not recorded.
 
     Raises:
         TypeError: If a neuron has no potential and one is asked for, if `layers` holds
@@ -74,11 +86,16 @@ def taps(
             layer.
     """
     _check(record, T)
+    if reduce is not None and (set(record) != {"output"} or not detach):
+        raise ValueError(
+            "Expected `reduce` with record=('output',) and detach=True, got "
+            f"{tuple(record)} and {detach}."
+        )
     inside = unwrap(net)
     found = select(inside, layers)
     _refuse_compiled(inside, found)
-    recorded = Record(list(found), output, T)
-    recorder = Recorder(inside, found, recorded, record, T, batch_first, detach)
+    recorded = Record(list(found), output, T, reduce)
+    recorder = Recorder(inside, found, recorded, record, T, batch_first, detach, reduce)
     with ExitStack() as stack:
         if restore:
             stack.enter_context(preserved(inside))

@@ -1,8 +1,8 @@
 """What the layers of a network computed, by name, as `[T, N, ...]`."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -21,19 +21,55 @@ KINDS = ("output", "input", "pre_reset", "post_reset", "output_gradient")
 """What can be recorded of a layer."""
 
 
+Reduce = Callable[[str, Tensor], Any]
+"""From a layer's name and its output `[T, N, ...]` to what is kept of it."""
+
+
+class Reduced(NamedTuple):
+    """What `Reduce` made of an output before the pass ended."""
+
+    value: Any
+
+
 @dataclass
 class Captured:
     """The tensors of one call, by what they are and by their place in a structure.
 
     Attributes:
-        tensors: Copies, for each kind but the gradients.
+        tensors: Copies, for each kind but the gradients; of outputs that were reduced
+            on the way, a `Reduced`.
         places: Of the outputs.
         gradients: Of the outputs, by place.
+        foreseen: How outputs were read when they were reduced, by place.
     """
 
-    tensors: dict[str, dict[str, Tensor]] = field(default_factory=dict)
+    tensors: dict[str, dict[str, Any]] = field(default_factory=dict)
     places: list[str] = field(default_factory=list)
     gradients: dict[str, "Gradient"] = field(default_factory=dict)
+    foreseen: dict[str, tuple[Layout, Reading]] = field(default_factory=dict)
+
+    def check_foreseen(
+        self, name: str, layouts: Sequence[Layout], reading: Reading
+    ) -> None:
+        """Compare how outputs were read with how they are read at the end.
+
+        Args:
+            name: Of the layer.
+            layouts: Of its outputs.
+            reading: Of the pass.
+
+        Raises:
+            TimeAxisError: If they were read otherwise.
+        """
+        for place, (layout, then) in self.foreseen.items():
+            now = layouts[self.places.index(place)]
+            if layout is not now or (then.T, then.N) != (reading.T, reading.N):
+                raise TimeAxisError(
+                    f"Expected {name!r} to be {now.value} with T = {reading.T} and "
+                    f"N = {reading.N}, got it reduced as {layout.value} with "
+                    f"T = {then.T} and N = {then.N}. A batch of another size, or a "
+                    "declared `T`, decides before the pass ends."
+                )
 
 
 class Gradient:
@@ -66,7 +102,7 @@ class Pass:
     layouts: dict[int, list[Layout]]
     logits: Tensor | None
 
-    def tensors(self, kind: str) -> Iterator[tuple[str, Tensor]]:
+    def tensors(self, kind: str) -> Iterator[tuple[str, Any]]:
         """List what was recorded of one kind, as `[T, N, ...]`, in order."""
         for one in self.groups:
             parts = [self.captured[index] for index in one.calls]
@@ -95,9 +131,9 @@ class Pass:
             if gradient.value is not None
         }
 
-    def _stack(
-        self, one: Group, kind: str, suffix: str, values: list[Tensor]
-    ) -> Tensor:
+    def _stack(self, one: Group, kind: str, suffix: str, values: list[Any]) -> Any:
+        if isinstance(values[0], Reduced):
+            return values[0]
         return stack(
             values,
             [self._layout(index, kind, suffix) for index in one.calls],
@@ -125,17 +161,28 @@ class Record:
     """
 
     def __init__(
-        self, names: list[str], output: Callable[[Any], Tensor] | None, T: int | None
+        self,
+        names: list[str],
+        output: Callable[[Any], Tensor] | None,
+        T: int | None,
+        reduce: Reduce | None = None,
     ) -> None:
         self._names = names
+        self._reduce = reduce
         self._output = output
         self._declared = T
         self._passes: list[Pass] = []
 
     @property
-    def output(self) -> dict[str, Tensor]:
-        """Outputs `[T, N, ...]` by name, in order of execution."""
-        return self._of("output")
+    def output(self) -> dict[str, Any]:
+        """Outputs `[T, N, ...]` by name, in order of execution, or what is kept."""
+        found: dict[str, Any] = self._of("output")
+        if self._reduce is None:
+            return found
+        return {
+            key: one.value if isinstance(one, Reduced) else self._reduce(key, one)
+            for key, one in found.items()
+        }
 
     @property
     def input(self) -> dict[str, Tensor]:
@@ -264,8 +311,8 @@ class Record:
             )
         return fold(logits, layouts[0], T, N)
 
-    def _of(self, kind: str) -> dict[str, Tensor]:
-        parts: dict[str, list[Tensor]] = {}
+    def _of(self, kind: str) -> dict[str, Any]:
+        parts: dict[str, list[Any]] = {}
         for one in self._passes:
             for key, tensor in one.tensors(kind):
                 parts.setdefault(key, []).append(tensor)

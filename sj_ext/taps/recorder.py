@@ -10,10 +10,30 @@ import torch
 from spikingjelly.activation_based import base, layer, neuron
 from torch import Tensor, nn
 
+from sj_ext.taps.fold_order import FoldOrder
+from sj_ext.taps.foresight import foresee, foreseen_layout
 from sj_ext.taps.potential import check_potential, potentials, states
-from sj_ext.taps.record import Captured, Gradient, Pass, Record, flatten
+from sj_ext.taps.record import (
+    Captured,
+    Gradient,
+    Pass,
+    Record,
+    Reduce,
+    Reduced,
+    flatten,
+)
 from sj_ext.taps.selection import is_leaf, is_neuron, named_layers
-from sj_ext.taps.time_axis import Call, Kind, Layout, Seen, group, learn, read
+from sj_ext.taps.time_axis import (
+    Call,
+    Kind,
+    Layout,
+    Reading,
+    Seen,
+    fold,
+    group,
+    learn,
+    read,
+)
 
 _CHANNELS = (
     nn.modules.conv._ConvNd,
@@ -69,13 +89,17 @@ class Recorder:
         T: int | None,
         batch_first: bool,
         detach: bool,
+        reduce: Reduce | None = None,
     ) -> None:
         self._net, self._layers, self._record = net, layers, record
+        self._reduce = reduce
         self._kinds, self._detach = set(kinds), detach
         self._T, self._batch_first = T, batch_first
         self._reset_since = False
         self._earlier: dict[tuple[str, int], Layout | None] = {}
         self._current: _Running | None = None
+        timed = (Kind.MULTI_STEP, Kind.TIME_LAST, Kind.SINGLE_STEP)
+        self._has_no_steps = all(kind_of(one) not in timed for one in net.modules())
         self._with_potential = {
             name
             for name, one in layers.items()
@@ -144,7 +168,12 @@ class Recorder:
                 "`DataParallel`: record `net.module` by itself."
             )
         self._current = _Running()
-        self._current.network = Call("", Kind.OTHER, self._current.seen((args, kwargs)))
+        network = Call("", Kind.OTHER, self._current.seen((args, kwargs)))
+        self._current.network = network
+        given = next((one for _, one in flatten((args, kwargs))), None)
+        self._current.order = FoldOrder(given, self._batch_first)
+        if self._reduce is not None and self._has_no_steps:
+            self._current.foreseen = foresee(None, network, self._T, self._batch_first)
 
     def _end(self, net: nn.Module, args: Any, result: Any) -> None:
         running = self._current
@@ -162,6 +191,9 @@ class Recorder:
             self._earlier,
         )
         groups, layouts = group(running.calls, selected, reading)
+        running.order.check(layouts.values(), reading)
+        for index, captured in running.captured.items():
+            captured.check_foreseen(running.calls[index].name, layouts[index], reading)
         logits = self._record.pick(result)
         if logits is not None:
             logits = _copied(logits, self._detach)
@@ -173,6 +205,13 @@ class Recorder:
         learn(running.calls, selected, reading, self._earlier)
         self._record.add(done, goes_on=not self._reset_since)
         self._reset_since = False
+
+    def foresee(self, running: "_Running", call: Call) -> None:
+        """Find T and N before the pass ends, if outputs are reduced on the way."""
+        if self._reduce is not None and running.foreseen is None:
+            running.foreseen = foresee(
+                call, running.network, self._T, self._batch_first
+            )
 
     def running(self, name: str) -> "_Running | None":
         """Give the pass that a call belongs to; None in a recomputed one.
@@ -229,7 +268,7 @@ class Recorder:
         captured.places = list(outputs)
         if "output" in self._kinds:
             captured.tensors["output"] = {
-                place: self._current.copy(one, self._detach)
+                place: self._keep(name, captured, place, one)
                 for place, one in outputs.items()
             }
         if "output_gradient" in self._kinds:
@@ -248,6 +287,20 @@ class Recorder:
                 if kind in self._kinds:
                     captured.tensors[kind] = {"": value}
 
+    def _keep(self, name: str, captured: Captured, place: str, output: Tensor) -> Any:
+        """Copy an output, or reduce it at once where its axes are certain by now."""
+        running = self._current
+        assert running is not None
+        if self._reduce is not None and running.foreseen is not None:
+            call = running.calls[-1]
+            layout = foreseen_layout(running.foreseen, call, running.describe(output))
+            if layout is not None:
+                reading = running.foreseen
+                captured.foreseen[place] = layout, reading
+                x_seq = fold(output.detach(), layout, reading.T, reading.N)
+                return Reduced(self._reduce(name, x_seq))
+        return running.copy(output, self._detach)
+
 
 class _Running:
     """A pass that has begun."""
@@ -256,6 +309,8 @@ class _Running:
         self.calls: list[Call] = []
         self.captured: dict[int, Captured] = {}
         self.network: Call
+        self.order: FoldOrder
+        self.foreseen: Reading | None = None
         self.multi_step: list[int] = []
         self.numbers = count()
         self._tags: dict[int, tuple[weakref.ref[Tensor], int]] = {}
@@ -263,7 +318,11 @@ class _Running:
 
     def seen(self, value: Any) -> list[Seen]:
         """Describe the tensors in a structure."""
-        return [Seen(tuple(one.shape), self._tag(one)) for _, one in flatten(value)]
+        return [self.describe(one) for _, one in flatten(value)]
+
+    def describe(self, tensor: Tensor) -> Seen:
+        """Describe a tensor."""
+        return Seen(tuple(tensor.shape), self._tag(tensor))
 
     def copy(self, tensor: Tensor, detach: bool) -> Tensor:
         """Copy a tensor once, however many layers take and give it."""
@@ -297,7 +356,9 @@ class _Hooks:
         if running is None:
             return
         kind = kind_of(module)
-        call = Call(self._name, kind, running.seen((args, kwargs)))
+        taken = [one for _, one in flatten((args, kwargs))]
+        running.order.before(self._name, kind, taken)
+        call = Call(self._name, kind, running.seen(taken))
         call.within = running.multi_step[-1] if running.multi_step else None
         multi_step = kind in (Kind.MULTI_STEP, Kind.TIME_LAST)
         if multi_step:
@@ -324,8 +385,11 @@ class _Hooks:
         passed_on = None
         if kept is not None and call.kind is Kind.SINGLE_STEP:
             passed_on = result = self._recorder.apart(result)
-        call.outputs = running.seen(result)
+        given = [one for _, one in flatten(result)]
+        running.order.after(call.kind, given)
+        call.outputs = running.seen(given)
         running.calls.append(call)
+        self._recorder.foresee(running, call)
         if kept is not None:
             captured, before = kept
             running.captured[len(running.calls) - 1] = captured

@@ -58,9 +58,11 @@ def named_layers(net: nn.Module, name: str = "") -> Iterator[tuple[str, nn.Modul
         name: Its own name.
 
     Yields:
-        Names and modules, a module that has several names under the first.
+        Names and modules, a module that has several names under the first. The network
+        itself has the name of its class.
     """
-    yield from _walk(net, name, set())
+    for found, module in _walk(net, name, set()):
+        yield found or _own_name(net), module
 
 
 def _walk(
@@ -94,7 +96,7 @@ def select(net: nn.Module, layers: Layers) -> dict[str, nn.Module]:
     if layers is None:
         return {name: layer for name, layer in known.items() if is_leaf(layer)}
     # Parts of a neuron are found by their whole names alone.
-    known = {**known, **dict(net.named_modules())}
+    known = {**known, **_by_whole_name(net)}
     found = _matching(net, layers)
     return {name: layer for name, layer in known.items() if name in found}
 
@@ -103,17 +105,24 @@ def _matching(net: nn.Module, layers: Layers) -> set[str]:
     found: set[str]
     known = dict(named_layers(net))
     if isinstance(layers, str):
-        whole = dict(net.named_modules())
-        if layers in whole:
+        inside = {name: one for name, one in known.items() if one is not net}
+        if layers in _by_whole_name(net):
             found = {layers}
         else:
-            found = {name for name in known if name and fnmatchcase(name, layers)}
+            globbed = known if is_leaf(net) else inside
+            found = {name for name in globbed if fnmatchcase(name, layers)}
         if not found:
             raise ValueError(_no_match(layers, list(known)))
     elif _are_types(layers):
         found = {name for name, layer in known.items() if isinstance(layer, layers)}
     elif callable(layers):
-        found = {name for name, layer in known.items() if layers(name, layer)}
+        # A network that has parts is no layer by name: to predicates it has none.
+        whole = None if is_leaf(net) else net
+        found = {
+            name
+            for name, layer in known.items()
+            if layers("" if layer is whole else name, layer)
+        }
     elif isinstance(layers, Iterable):
         items = list(layers)
         if not items:
@@ -132,6 +141,17 @@ def _matching(net: nn.Module, layers: Layers) -> set[str]:
     return found
 
 
+def _by_whole_name(net: nn.Module) -> dict[str, nn.Module]:
+    return {name or _own_name(net): one for name, one in net.named_modules()}
+
+
+def _own_name(net: nn.Module) -> str:
+    """Name a network by its class, unless a part of it has that name."""
+    name = type(net).__name__
+    taken = any(one.split(".")[0] == name for one, _ in net.named_modules())
+    return f"{name} itself" if taken else name
+
+
 def _are_types(layers: object) -> TypeGuard[type | tuple[type, ...]]:
     return isinstance(layers, type) or (
         isinstance(layers, tuple)
@@ -141,7 +161,6 @@ def _are_types(layers: object) -> TypeGuard[type | tuple[type, ...]]:
 
 
 def _no_match(pattern: str, names: list[str]) -> str:
-    names = [name for name in names if name]
     near = get_close_matches(pattern, names, n=5, cutoff=0.5) or names[:5]
     return (
         f"Expected `layers` to match layers of the network, got {pattern!r}, which "

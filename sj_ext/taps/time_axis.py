@@ -109,12 +109,12 @@ class Reading:
             options = self._in_multi_step(shape)
         else:
             options = self._by_counts(shape, kind)
-            for evidence in (
-                self.known.get(seen.tag),
-                self.earlier.get((name, len(shape))),
-            ):
-                if len(options) > 1 and evidence in options:
-                    options = {evidence}
+        for evidence in (
+            self.known.get(seen.tag),
+            self.earlier.get((name, len(shape))),
+        ):
+            if len(options) > 1 and evidence in options:
+                options = {evidence}
         if len(options) == 1:
             return options.pop()
         if not options:
@@ -126,8 +126,8 @@ class Reading:
         names = " or ".join(sorted(option.value for option in options))
         raise TimeAxisError(
             f"Expected one way to read {list(shape)} of {name!r} with T = {self.T} and "
-            f"N = {self.N}, got several: {names}. A batch of another size than T "
-            "decides; or leave the layer out by `layers`."
+            f"N = {self.N}, got several: {names}. A batch of another size "
+            "decides, one that is no other axis; or leave the layer out by `layers`."
         )
 
     def _in_multi_step(self, shape: tuple[int, ...]) -> set[Layout]:
@@ -139,7 +139,8 @@ class Reading:
         if shape[1:2] == (self.N,):
             # A layer with a number of steps of its own.
             options.add(Layout.TIME_FIRST)
-        if not options and shape[:1] == (self.N,):
+        if shape[:1] == (self.N,) and (not options or shape[1:2] == (self.N,)):
+            # A module that takes the mean over time, of as many features as samples.
             options.add(Layout.STATIC)
         return options
 
@@ -233,7 +234,7 @@ def read(
     elif any(call.kind is Kind.SINGLE_STEP for call in calls):
         reading = _of_single_step(calls, shape, T, batch_first)
     else:
-        reading = _without_neurons(calls, selected, shape, T, batch_first)
+        reading = _without_neurons(calls, selected, network, T, batch_first)
     known = _known(calls, network, reading)
     return replace(reading, known=known, earlier=earlier or {})
 
@@ -287,7 +288,7 @@ def _of_multi_step(
         (t, n)
         for t, n in candidates
         if T in (None, t)
-        and (shape is None or _fits_input(t, n, shape, batch_first))
+        and (shape is None or fits_input(t, n, shape, batch_first))
         and all((p == t and q == n) or p == t * n or q == n for p, q in pairs)
     ]
     if len(fitting) > 1:
@@ -303,7 +304,8 @@ def _of_multi_step(
     )
 
 
-def _fits_input(T: int, N: int, shape: tuple[int, ...], batch_first: bool) -> bool:
+def fits_input(T: int, N: int, shape: tuple[int, ...], batch_first: bool) -> bool:
+    """Tell whether T and N go with the shape of the network's input."""
     if batch_first:
         return shape[:2] == (N, T)
     return shape[:2] == (T, N) or shape[:1] == (N,)
@@ -371,10 +373,11 @@ def _is_repeated(order: list[str], times: int) -> bool:
 def _without_neurons(
     calls: Sequence[Call],
     selected: set[str],
-    shape: tuple[int, ...] | None,
+    network: Call,
     T: int | None,
     batch_first: bool,
 ) -> Reading:
+    shape = network.inputs[0].shape if network.inputs else None
     if shape is None or not shape:
         raise TimeAxisError(
             "Expected the network to take a tensor or to hold neurons of the host, got "
@@ -394,6 +397,14 @@ def _without_neurons(
     if shape[0] == T and len(shape) > 1:
         candidates.add(shape[1])
     readings = [Reading(T, N) for N in sorted(candidates)]
+    if T > 1 and not any(_shows_anywhere(one, calls, network) for one in readings):
+        raise TimeAxisError(
+            f"Expected the declared T = {T} to show in the input or in a layer, got an "
+            f"input {list(shape)} and {len(calls)} calls without it. Leave `T` out of "
+            "a network without steps; give one that takes [T*N, ...] an input "
+            "[T, N, ...] through `spikingjelly.activation_based.layer."
+            "SeqToANNContainer`."
+        )
     fitting = [one for one in readings if _reads(one, calls, selected)]
     if len(fitting) > 1:
         # A T that shows nowhere would not have been declared.
@@ -402,8 +413,8 @@ def _without_neurons(
         return fitting[0]
     raise TimeAxisError(
         f"Expected the layers to fit T = {T} and an input {list(shape)} in one way, "
-        f"got {len(fitting)} ways. A batch of another size than T decides, or "
-        "`batch_first`, or another `T`."
+        f"got {len(fitting)} ways. A batch of another size, one that is no other axis, "
+        "decides, or `batch_first`, or another `T`."
     )
 
 
@@ -421,6 +432,18 @@ def _shows_time(reading: Reading, calls: Sequence[Call], selected: set[str]) -> 
     return reading.T > 1 and any(
         count == reading.T for count in Counter(call.name for call in calls).values()
     )
+
+
+def _shows_anywhere(reading: Reading, calls: Sequence[Call], network: Call) -> bool:
+    T, N = reading.T, reading.N
+    if any(count % T == 0 for count in Counter(call.name for call in calls).values()):
+        return True
+    tensors = [
+        seen.shape
+        for call in (*calls, network)
+        for seen in (*call.inputs, *call.outputs)
+    ]
+    return any(shape[:1] == (T * N,) or shape[:2] == (T, N) for shape in tensors)
 
 
 def _layouts(

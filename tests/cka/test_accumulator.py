@@ -288,3 +288,39 @@ def test_without_a_batch_there_is_no_result(call):
 def test_unknown_options_are_refused(arguments, options, message):
     with pytest.raises(ValueError, match=message):
         HsicSums(*arguments, **options)
+
+
+@pytest.mark.parametrize("n", [4, 10, 33, 64])
+@pytest.mark.parametrize("kind", ["spikes", "real", "one alone", "offset"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_one_sample_apart_from_all_others_is_undefined_and_listed(n, kind, dtype):
+    generator = torch.Generator().manual_seed(n)
+    for width in (2, 40, 300):
+        base, apart = torch.rand(2, width, generator=generator, dtype=dtype)
+        if kind == "spikes":
+            base, apart = (base < 0.4).to(dtype), (apart < 0.4).to(dtype)
+        base = {"one alone": 0.0, "offset": 50.0}.get(kind, 0.0) + base * (
+            kind != "one alone"
+        )
+        x = base.repeat(n, 1)
+        x[n // 2] = apart
+        if torch.equal(base, apart):
+            continue
+        sums = HsicSums(["odd", "narrow", "wide"])
+        others = (torch.randn(1, n, d, generator=generator) for d in (3, 500))
+        sums.update([x[None], *others])
+        found = sums.compute()
+        assert found.constant_x == ("odd",), (width, found.concat)
+        assert found.concat[0].isnan().all()
+        assert found.concat[1:, 1:].isfinite().all()
+
+
+def test_a_sample_far_from_others_that_differ_is_still_defined():
+    x = torch.randn(1, 32, 400)
+    y = x + 0.1 * torch.randn(1, 32, 400)
+    x[:, 5] *= 100
+    sums = HsicSums(["far", "others"])
+    sums.update([x, y])
+    found = sums.compute()
+    assert not found.constant_x
+    assert found.concat.isfinite().all()

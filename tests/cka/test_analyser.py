@@ -620,3 +620,80 @@ def test_in_one_process_there_is_nothing_to_reduce():
     cka.all_reduce()
     assert cka.samples == N
     assert math.isclose(cka.compute().cka[0, 0], 1.0)
+
+
+def test_steps_taken_for_samples_are_told_by_the_targets():
+    x, targets = torch.rand(8, 16, 6), torch.arange(16)
+    forgotten = nn.Sequential(nn.Linear(6, 12), neuron.LIFNode(), nn.Linear(12, 5))
+    ordinary = nn.Sequential(nn.Linear(6, 12), nn.ReLU())
+    for net in (forgotten, ordinary):
+        for batch in ((x, targets), {"x": x, "index": targets}):
+            with pytest.raises(ValueError, match=r"the 16 samples of the .* got 8 of"):
+                CKA(net).update(batch)
+    CKA(Side(ordinary, T=8)).update((x, targets))
+    CKA(Side(ordinary, inputs=lambda batch: batch[0][0])).update((x, targets))
+
+
+def test_a_side_says_its_own_record_and_t():
+    net = spiking()
+    for option in ({"record": "pre_reset"}, {"T": 7}, {"record": "output"}):
+        name = next(iter(option))
+        with pytest.raises(ValueError, match=f"Expected no `{name}` beside a Side"):
+            CKA(Side(net), **option)
+        with pytest.raises(ValueError, match=f"Expected no `{name}` beside a Side"):
+            CKA(Side(net), Side(spiking(3)), **option)
+    mixed = CKA(Side(net, layers="act*"), spiking(3), None, "act*", record="pre_reset")
+    result = mixed.measure(frames(N), progress=False)
+    assert (result.x.record, result.y.record) == ("output", "pre_reset")
+
+
+def test_a_declared_t_that_shows_nowhere_is_not_ignored():
+    ann = nn.Sequential(nn.Conv2d(2, 3, 3), nn.ReLU())
+    with pytest.raises(ValueError, match="declared T = 4 to show"):
+        CKA(Side(ann, T=4)).update(torch.rand(32, 2, 6, 6))
+
+
+def test_networks_that_saw_other_numbers_of_samples_are_named():
+    x = torch.rand(N, 3)
+    fewer = Side(nn.Linear(3, 4), label="fewer", inputs=lambda x: x[:-2])
+    with pytest.raises(ValueError, match=r"got 12 of Linear and 10 of fewer\."):
+        CKA(nn.Linear(3, 4), fewer).update(x)
+
+
+def test_a_bare_layer_has_the_name_of_its_class():
+    node = neuron.LIFNode(step_mode="m")
+    result = CKA(node).measure([torch.rand(T, N, 6) * 3], progress=False)
+    assert result.layers_x == ("LIFNode",)
+
+
+def test_the_state_of_other_layers_is_refused_and_nothing_is_lost():
+    ours, other = CKA(spiking(), layers_x="act*"), CKA(ordinary(), layers_x="conv")
+    images = torch.randn(N, 1, 6, 6)
+    other.update(images)
+    with pytest.raises(ValueError, match="of the layers of Sequential"):
+        ours.load_state_dict(other.state_dict())
+    ours.update(frames(N)[0])
+    before = ours.compute()
+    with pytest.raises(ValueError, match="same layers"):
+        ours.load_state_dict(other.state_dict())
+    same(ours.compute(), before)
+
+
+def test_names_and_types_of_targets_are_compared_by_value():
+    nets = nn.Linear(3, 4), nn.Linear(3, 4)
+    x = torch.rand(8, 3)
+    number = torch.arange(8)
+    cka = CKA(*nets)
+    for one, other in ((number, number.int()), (number, number.float())):
+        cka.update((x, one), (x, other))
+    cka.update((x, list("abcdefgh")), (x, tuple("abcdefgh")))
+    assert cka.compute().order_checked == "targets"
+    with pytest.raises(ValueError, match=r"different targets: .* at entry 0"):
+        cka.update((x, list("abcdefgh")), (x, list("bacdefgh")))
+    with pytest.raises(ValueError, match="numbers and strings"):
+        cka.update((x, list("abcdefgh")), (x, number))
+
+
+def test_progress_ends_at_the_batches_that_there_were(capsys):
+    CKA(spiking(), layers_x="fc2").measure(frames(N, N, 2))
+    assert "2/2" in capsys.readouterr().err

@@ -103,3 +103,16 @@ def test_constant_layers_are_nan_and_named(value, width):
 def test_features_that_do_not_fit_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         exact_cka(*arguments)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("spikes", [False, True])
+def test_one_sample_apart_from_all_others_is_undefined_and_listed(dtype, spikes):
+    torch.manual_seed(0)
+    base, apart = torch.rand(2, 90)
+    x = (base.round() if spikes else base).repeat(20, 1)
+    x[3] = apart.round() if spikes else apart
+    features = {"odd": x, "other": torch.randn(20, 70)}
+    found = exact_cka(features, block=7, dtype=dtype)
+    assert found.constant_x == found.constant_y == ("odd",)
+    assert found.concat.isnan().tolist() == [[True, True], [True, False]]

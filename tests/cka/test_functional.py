@@ -106,3 +106,16 @@ def test_samples_must_be_enough_and_the_same(x, y, message):
 def test_an_unknown_estimator_is_refused():
     with pytest.raises(ValueError, match="Expected `estimator` to be one of"):
         hsic(torch.ones(5, 2), torch.ones(5, 2), "debiased")
+
+
+@pytest.mark.parametrize("width", [4, 40])
+@pytest.mark.parametrize("n", [5, 16, 64])
+def test_one_sample_apart_from_all_others_has_no_unbiased_cka(n, width):
+    x = torch.rand(width).repeat(n, 1)
+    x[3] = torch.rand(width)
+    y = torch.randn(n, 30)
+    assert linear_cka(x, y).isnan()
+    assert linear_cka(y, x).isnan()
+    assert linear_cka(x, y, "biased").isfinite()
+    x[1] += 0.01
+    assert linear_cka(x, y).isfinite()

@@ -110,6 +110,9 @@ def test_the_diagonal_has_an_interval_where_there_are_batches():
     assert heights.min() == pytest.approx(low.min())
     assert heights.max() == pytest.approx(high.max())
     assert len(names(ax.xaxis)) == 5
+    bottom, top = ax.get_ylim()
+    assert bottom < low.min()
+    assert high.max() < top
     few = measured(network(5), network(5, seed=1), batches=4).plot_diagonal(
         ax, label="few"
     )

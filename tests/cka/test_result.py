@@ -6,6 +6,7 @@ import os
 import numpy as np
 import pytest
 import torch
+from spikingjelly.activation_based import neuron
 from torch import nn
 
 from sj_ext.cka import CKA, CKAResult, Side
@@ -215,3 +216,17 @@ def test_a_result_says_what_it_is(pair):
         "CKAResult(Sequential (x) x Sequential (y), 5 x 5 layers, time='per_step', "
         "80 samples in 8 batches, unbiased)"
     )
+
+
+def test_time_dynamics_leave_out_the_steps_at_which_a_layer_is_constant():
+    net = nn.Sequential(nn.Identity(), neuron.IFNode(step_mode="m", v_threshold=4.5))
+    # Nothing can reach the threshold at the first two steps.
+    x = torch.rand(6, 16, 30, generator=torch.Generator().manual_seed(0)) * 2.2
+    result = CKA(net, time="per_step").measure([x], progress=False)
+    dynamics = result.time_dynamics()
+    assert dynamics.constant_steps == ((), (1, 2))
+    block = result.steps("1")[2:, 2:]
+    pairs = [1 - block[t, s] for t in range(4) for s in range(4) if t != s]
+    assert dynamics.change[1] == pytest.approx(float(sum(pairs)) / 12)
+    assert dynamics.first_last[1].isnan()
+    assert dynamics.first_last[0].isfinite()

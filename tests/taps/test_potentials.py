@@ -57,6 +57,10 @@ def _by_hand(make, kwargs, v_reset):
     return torch.stack(asked.seen) + node.v_threshold, torch.stack(v)
 
 
+def _name(node):
+    return type(node).__name__
+
+
 def _run(node, mode, training):
     functional.set_step_mode(node, mode)
     node.train(training)
@@ -74,9 +78,9 @@ def test_potentials_equal_single_steps_by_hand(name, v_reset, mode, training):
     h, v = _by_hand(make, kwargs, v_reset)
     node = make(v_reset=v_reset, **kwargs)
     record, spikes = _run(node, mode, training)
-    torch.testing.assert_close(record.pre_reset[""], h)
-    torch.testing.assert_close(record.post_reset[""], v)
-    assert torch.equal(record.output[""], spikes)
+    torch.testing.assert_close(record.pre_reset[_name(node)], h)
+    torch.testing.assert_close(record.post_reset[_name(node)], v)
+    assert torch.equal(record.output[_name(node)], spikes)
     assert torch.equal(spikes, (h - node.v_threshold >= 0).to(h))
 
 
@@ -92,8 +96,8 @@ def test_masked_neurons_have_the_same_potentials(name, v_reset, mode, backend):
         v_reset=v_reset, surrogate_function=mask, backend=backend, **kwargs
     )
     record, _ = _run(node, mode, training=True)
-    torch.testing.assert_close(record.pre_reset[""], h)
-    torch.testing.assert_close(record.post_reset[""], v)
+    torch.testing.assert_close(record.pre_reset[_name(node)], h)
+    torch.testing.assert_close(record.post_reset[_name(node)], v)
 
 
 def test_recording_potentials_changes_neither_spikes_nor_random_numbers():
@@ -119,12 +123,12 @@ def test_potentials_go_on_from_the_state_that_was_left():
     whole = neuron.LIFNode(step_mode="m")
     with taps(whole, record=("pre_reset",)) as record:
         whole(X)
-    expected = record.pre_reset[""][2:]
+    expected = record.pre_reset[_name(whole)][2:]
     node = neuron.LIFNode(step_mode="m")
     node(X[:2])
     with taps(node, record=("pre_reset",)) as record:
         node(X[2:])
-    assert torch.equal(record.pre_reset[""], expected)
+    assert torch.equal(record.pre_reset[_name(node)], expected)
 
 
 @pytest.mark.parametrize("mode", ["s", "m"])
@@ -136,8 +140,8 @@ def test_neurons_with_more_than_one_spike_are_followed(name, mode):
     node = make() if name == "ILIFNode" else make(v_reset=None)
     record, spikes = _run(node, mode, training=True)
     assert spikes.unique().numel() > 2
-    expected = record.pre_reset[""] - spikes * node.v_threshold
-    torch.testing.assert_close(record.post_reset[""], expected)
+    expected = record.pre_reset[_name(node)] - spikes * node.v_threshold
+    torch.testing.assert_close(record.post_reset[_name(node)], expected)
 
 
 def test_other_layers_have_no_potentials_but_are_recorded():

@@ -152,3 +152,47 @@ def test_resets_work_as_before_afterwards():
     node(torch.rand(4, 2, 3))
     functional.reset_net(node)
     assert node.v == 0.0
+
+
+class _Logging(nn.Module):
+    """Keeps all kinds of things as plain attributes."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(3, 3)
+        self.view = self.fc.weight.detach()
+        self.state = torch.zeros(3)
+        self.log, self.counts = ["new"], {"calls": [0], "state": torch.ones(2)}
+        self.seen = {0}
+
+    def forward(self, x):
+        self.state += x.detach().mean(0)
+        self.log.append("called")
+        self.counts["calls"][0] += 1
+        self.counts["state"].mul_(2)
+        self.seen.add(len(self.seen))
+        return self.fc(x)
+
+
+def test_what_plain_attributes_hold_is_put_back_into_the_same_objects():
+    net = _Logging()
+    state, log, calls = net.state, net.log, net.counts["calls"]
+    with preserved(net):
+        net(torch.rand(4, 3))
+        assert len(net.log) == 2
+        net.later = net.log
+    assert torch.equal(net.state, torch.zeros(3))
+    assert (net.log, net.seen) == (["new"], {0})
+    assert net.counts["calls"] == [0]
+    assert torch.equal(net.counts["state"], torch.ones(2))
+    assert net.state is state
+    assert net.log is log
+    assert net.counts["calls"] is calls
+    assert not hasattr(net, "later")
+
+
+def test_a_view_of_a_parameter_is_left_alone_as_the_parameter_is():
+    net = _Logging()
+    with preserved(net), torch.no_grad():
+        net.fc.weight.fill_(2)
+    assert bool((net.view == 2).all())

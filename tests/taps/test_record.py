@@ -71,8 +71,8 @@ def test_several_inputs_have_numbers():
     with taps(net, record=("input",)) as record:
         net(torch.rand(N, 3), torch.rand(N, 4))
     assert {k: tuple(v.shape) for k, v in record.input.items()} == {
-        ".0": (1, N, 3),
-        ".1": (1, N, 4),
+        "Bilinear.0": (1, N, 3),
+        "Bilinear.1": (1, N, 4),
     }
     assert record.output == {}
 

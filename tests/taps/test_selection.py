@@ -132,3 +132,12 @@ def test_calling_a_part_alone_is_refused():
     net = nn.Sequential(nn.Linear(3, 3), nn.ReLU())
     with taps(net), pytest.raises(RuntimeError, match="its part '0'"):
         net[0](torch.rand(2, 3))
+
+
+def test_a_layer_by_itself_has_the_name_of_its_class():
+    node = neuron.IFNode(step_mode="m")
+    for layers in (None, "IFNode", "*"):
+        assert _names(layers, node) == ["IFNode"]
+    whole = multi_step_net()
+    assert _names(nn.Sequential, whole) == ["Sequential"]
+    assert "Sequential" not in _names("*", whole)

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from spikingjelly.activation_based import functional, layer, neuron
+from spikingjelly.activation_based import base, functional, layer, neuron
 from torch import nn
 
 from sj_ext.taps import TimeAxisError, taps
@@ -301,3 +301,44 @@ def test_a_batch_first_network_of_plain_layers_is_turned(samples):
         y = net(x)
     assert torch.equal(record.output["2"], y.transpose(0, 1))
     assert torch.equal(record.logits, y.transpose(0, 1))
+
+
+class _MeanReadout(nn.Module, base.StepModule):
+    """A module in step mode m that removes time."""
+
+    def __init__(self):
+        super().__init__()
+        self.step_mode = "m"
+
+    def forward(self, x):
+        return x.mean(0)
+
+
+def test_a_readout_in_step_mode_m_of_as_many_classes_as_samples_is_not_guessed():
+    net = nn.Sequential(nn.Linear(6, 10), neuron.LIFNode(step_mode="m"), _MeanReadout())
+    with taps(net), pytest.raises(TimeAxisError, match=r"\[10, 10\] of '2'"):
+        net(torch.rand(T, 10, 6))
+    functional.reset_net(net)
+    with taps(net) as record:
+        net(torch.rand(T, 7, 6))
+        assert record.output["2"].shape == (1, 7, 10)
+        functional.reset_net(net)
+        y = net(torch.rand(T, 10, 6))
+    assert torch.equal(record.output["2"], y[None])
+
+
+def test_a_declared_t_that_shows_nowhere_is_refused():
+    net = nn.Sequential(nn.Conv2d(2, 3, 3), nn.ReLU())
+    x = torch.rand(T, 8, 2, 6, 6)
+    with taps(net, T=T), pytest.raises(TimeAxisError, match="SeqToANNContainer"):
+        net(x.flatten(0, 1))
+    advised = layer.SeqToANNContainer(net)
+    with taps(advised, T=T) as record:
+        y = advised(x)
+    assert torch.equal(record.output["0.0"].relu(), y)
+
+
+def test_a_size_that_equals_the_channels_is_named_as_the_cause():
+    net = _Mean()
+    with taps(net), pytest.raises(TimeAxisError, match="one that is no other axis"):
+        net(torch.rand(T, T, T))
