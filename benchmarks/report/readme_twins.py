@@ -1,4 +1,4 @@
-"""The README's table of `python -m benchmarks cka`: spiking networks and their twins."""
+"""The README's table of `python -m benchmarks cka`: SNNs and their ANN twins."""
 
 import textwrap
 from collections.abc import Mapping
