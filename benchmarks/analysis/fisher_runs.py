@@ -145,14 +145,18 @@ class _Measured:
             training.data.name, training.data.root, training.data.time_steps
         )
         self._parts = read_split(training.split).indices(frames.names)
-        # The null learns from the same wrong labels.
-        self._frames = with_label_noise(
-            frames, self._parts["train"], training.data.label_noise, training.seed
-        )
+        self._clean = frames
+        self._frames = self._with_label_noise(frames)
         test = self._parts["test"]
         generator = torch.Generator().manual_seed(_ORDER_SEED)
         order = torch.randperm(len(test), generator=generator)
         self._test = test[order[: config.samples]]
+
+    def _with_label_noise(self, frames: EventFrames) -> EventFrames:
+        training = self._training
+        return with_label_noise(
+            frames, self._parts["train"], training.data.label_noise, training.seed
+        )
 
     def network(
         self,
@@ -202,7 +206,11 @@ class _Measured:
         """Train the null, and measure it after the same epochs."""
         if all(file.exists() for file in files.values()):
             return
-        frames = identical_steps(self._frames, self._parts, self._training.seed)
+        # The null learns from the same wrong labels, of samples that its steps are
+        # drawn for: drawn after, wrong labels would be wrong features, to average out.
+        frames = self._with_label_noise(
+            identical_steps(self._clean, self._parts, self._training.seed)
+        )
         with torch.random.fork_rng(devices=[]):
             torch.random.default_generator.manual_seed(self._training.seed)
             features = int(np.prod(frames.frames.shape[2:]))

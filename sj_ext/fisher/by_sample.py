@@ -114,7 +114,12 @@ class SampleGradients:
     def squared_norms(self) -> dict[str, Tensor]:
         """Give ||gradient||^2 of each sample, `[N]` float64, by covered parameter."""
         return {
-            name: torch.cat([self._norm(sites, part) for part in self._parts(sites)])
+            name: torch.cat(
+                [
+                    self._norm(sites, part)
+                    for part in self._parts(name, sites, not _is_plain(sites))
+                ]
+            )
             for name, sites in self._covered_sites()
         }
 
@@ -124,7 +129,7 @@ class SampleGradients:
         for name, sites in self._covered_sites():
             parameter = self._covered.parameters[name]
             total = torch.zeros_like(parameter, dtype=torch.float64)
-            for part in self._parts(sites):
+            for part in self._parts(name, sites, True):
                 gradient = self._gradient(sites, part)
                 if gradient is not None:
                     total += gradient.double().square().sum(0)
@@ -136,21 +141,26 @@ class SampleGradients:
             if name not in self._covered.looped:
                 yield name, sites
 
-    def _parts(self, sites: Sequence[Site]) -> Iterator[slice]:
-        """Cut the samples into runs whose gradients are within the budget."""
+    def _parts(self, name: str, sites: Sequence[Site], formed: bool) -> Iterator[slice]:
+        """Cut the samples into runs whose gradients are within the budget.
+
+        Where gradients must be formed, those of Gram matrices are not enough.
+        """
         size = sum(
             site.rule.numel_per_sample(site.name, self._items[site.layer])
             for site in sites
             if self._items.get(site.layer)
         )
+        if formed:
+            size = max(size, len(sites) * self._covered.parameters[name].numel())
         step = max(1, _BUDGET // max(1, size))
         for start in range(0, self._N, step):
             yield slice(start, min(start + step, self._N))
 
     def _norm(self, sites: Sequence[Site], part: slice) -> Tensor:
-        site, *others = sites
+        site = sites[0]
         items = self._items_of(site, part)
-        if items and not others and site.mask is None:
+        if items and _is_plain(sites):
             norm = site.rule.squared_norm(site.name, items)
             if norm is not None:
                 return norm
@@ -174,6 +184,11 @@ class SampleGradients:
     def _items_of(self, site: Site, part: slice) -> list[Item]:
         items = self._items.get(site.layer, [])
         return [Item(x[part], d[part]) for x, d in items]
+
+
+def _is_plain(sites: Sequence[Site]) -> bool:
+    """Tell whether a gradient is that of one place alone, its norm a Gram's."""
+    return len(sites) == 1 and sites[0].mask is None
 
 
 def _items(

@@ -66,6 +66,17 @@ class Measurement:
         self.layout = layout
         self.readout = readout
         self.probe = build_probe(probe)
+        self._wanted = execution
+        self.begin_again()
+
+    def begin_again(self) -> None:
+        """Let the next batch decide anew how the network is run.
+
+        What requires a gradient, and what is pruned, may have changed meanwhile.
+
+        Raises:
+            ValueError: If nothing requires a gradient.
+        """
         self.covered: Coverage = coverage(self.model)
         if not self.covered.parameters:
             raise ValueError(
@@ -73,12 +84,7 @@ class Measurement:
             )
         self.T: int | None = None
         self.execution: Execution | None = None
-        self._wanted = execution
-        self._checked = False
-
-    def begin_again(self) -> None:
-        """Let the next batch decide anew how the network is run."""
-        self.execution = self.T = None
+        self._checked: set[int] = set()
 
     @contextmanager
     def ready(self) -> Iterator[None]:
@@ -134,22 +140,24 @@ class Measurement:
         """Loop over the parameters whose rules are wrong for this network.
 
         The gradients of the sample that has the largest are compared with those of
-        its own loss alone, differentiated through the same pass. Done once.
+        its own loss alone, differentiated through the same pass. Done once for each
+        size of a batch, as that is what time and samples are told apart by.
 
         Args:
             forward: A pass in which the layers were followed.
             cotangent: `[t, N, K]`, of one loss for each sample.
         """
-        if self._checked:
-            return
-        self._checked = True
         covered = self.covered
+        before = set(covered.looped) if self._checked else set()
         lost = {
             name
             for name, sites in covered.sites.items()
             if any(site.layer in forward.lost for site in sites)
         }
         covered.looped |= lost
+        if cotangent.shape[1] in self._checked and covered.looped == before:
+            return
+        self._checked.add(cotangent.shape[1])
         norms = SampleGradients(covered, forward, cotangent).squared_norms()
         if norms:
             j = int(torch.stack(list(norms.values())).sum(0).argmax())
@@ -161,7 +169,7 @@ class Measurement:
                 truth = 0.0 if one is None else one.double().norm()
                 if not _agree(norm[j].sqrt(), torch.as_tensor(truth), cotangent.dtype):
                     covered.looped.add(name)
-        if covered.looped:
+        if covered.looped != before:
             _log.warning(
                 "No rule gives the gradients of each sample for %s: they are had "
                 "from a pass for each sample, which is slow.",
@@ -253,8 +261,12 @@ def _examined(
         places = torch.arange(logits.numel(), device=logits.device)
         direction = places.cos().reshape(logits.shape).to(logits.dtype)
         found = forward.gradients(direction, parameters, keep=False)
-        flat = [one.flatten() for one in found if one is not None]
-        return logits.detach(), torch.cat(flat) if flat else logits.new_zeros(1)
+        # What a loss does not know of counts as a gradient of zeros.
+        gradients = [
+            torch.zeros_like(parameter) if one is None else one
+            for parameter, one in zip(parameters, found, strict=True)
+        ]
+        return logits.detach(), *gradients
 
     first: Execution = "whole" if wanted == "auto" else wanted  # type: ignore[assignment]
     if wanted == "auto" and _is_called_step_by_step(model, x, layout):
@@ -310,7 +322,17 @@ def _is_called_step_by_step(model: nn.Module, x: Tensor, layout: Layout) -> bool
 
 
 def _same(a: Sequence[Tensor], b: Sequence[Tensor]) -> bool:
-    return all(_agree(x, y, x.dtype) for x, y in zip(a, b, strict=True))
+    """Compare logits and each gradient; what is round-off beside others may differ."""
+    largest = max((float(one.abs().max()) for one in b[1:] if one.numel()), default=0.0)
+    return _agree(a[0], b[0], a[0].dtype) and all(
+        _agree(x, y, x.dtype)
+        or (x.shape == y.shape and _difference(x, y) <= 1e-3 * _tolerance(x) * largest)
+        for x, y in zip(a[1:], b[1:], strict=True)
+    )
+
+
+def _tolerance(x: Tensor) -> float:
+    return _TOLERANCE.get(x.dtype, _HALF_TOLERANCE)
 
 
 def _agree(a: Tensor, b: Tensor, dtype: torch.dtype) -> bool:

@@ -277,7 +277,7 @@ class TemporalFisher:
         """
         moments = self._moments
         return {
-            "settings": (self.estimator, self.labels),
+            "settings": self._settings,
             "steps": self._steps,
             "parameters": [] if moments is None else list(moments.parameter_names),
             "sums": {} if moments is None else dict(moments.sums),
@@ -301,6 +301,10 @@ class TemporalFisher:
     def _by_sample(self) -> bool:
         return self.estimator == "per_sample"
 
+    @property
+    def _settings(self) -> tuple[str, str, str | None]:
+        return self.estimator, self.labels, probe_name(self._measurement.probe)
+
     def _begun(self, steps: tuple[int, ...]) -> Moments:
         if self._moments is None:
             names = list(self._measurement.covered.parameters)
@@ -309,9 +313,9 @@ class TemporalFisher:
         return self._moments
 
     def _add(self, state: dict[str, Any]) -> None:
-        if tuple(state["settings"]) != (self.estimator, self.labels):
+        if tuple(state["settings"]) != self._settings:
             raise ValueError(
-                f"Expected a measurement with {(self.estimator, self.labels)}, got "
+                f"Expected a measurement with {self._settings}, got "
                 f"{tuple(state['settings'])}."
             )
         if not state["parameters"]:

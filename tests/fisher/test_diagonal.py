@@ -2,9 +2,11 @@
 
 import pytest
 import torch
+from spikingjelly.activation_based import layer
+from torch import nn
 from torch.nn.utils import prune
 
-from sj_ext.fisher import TemporalFisher, fisher_diagonal
+from sj_ext.fisher import TemporalFisher, by_sample, fisher_diagonal
 from sj_ext.surrogate import dense
 from tests.fisher import networks, reference
 from tests.fisher.networks import K, N, T
@@ -86,3 +88,24 @@ def test_arguments_outside_their_range_are_refused(kwargs, message):
     loader = [torch.rand(T, N, 8).double()]
     with pytest.raises(ValueError, match=message):
         fisher_diagonal(networks.fully_connected(), loader, progress=False, **kwargs)
+
+
+def test_no_gradients_beyond_the_budget_are_formed_at_once(monkeypatch):
+    net = networks.ready(nn.Sequential(layer.Linear(8, 64), layer.Linear(64, 4)))
+    x = networks.frames(16, shape=(8,), steps=2)
+    target = torch.randint(4, (16,))
+    whole = fisher_diagonal(net, [(x, target)], labels="empirical", progress=False)
+    formed = []
+    original = by_sample.SampleGradients._gradient
+
+    def gradient(self, sites, part):
+        found = original(self, sites, part)
+        formed.append(found.numel())
+        return found
+
+    monkeypatch.setattr(by_sample, "_BUDGET", 2048)
+    monkeypatch.setattr(by_sample.SampleGradients, "_gradient", gradient)
+    cut = fisher_diagonal(net, [(x, target)], labels="empirical", progress=False)
+    assert max(formed) <= 2048
+    for name, scores in whole.items():
+        torch.testing.assert_close(cut[name], scores, rtol=1e-12, atol=0)

@@ -250,3 +250,65 @@ def test_convolutions_of_any_shape_are_exact(
         )
     )
     assert_exact(net, networks.frames(2, (2, 6, 5), steps=2) * 2, execution="whole")
+
+
+def test_a_second_measurement_sees_what_was_pruned_and_frozen_meanwhile():
+    net = networks.fully_connected()
+    x, target = networks.frames(shape=(8,)), labels()
+    fisher = TemporalFisher(net, labels="empirical")
+    fisher.measure([(x, target)], progress=False)
+    for _ in range(2):
+        prune.random_unstructured(net[3], "weight", 0.5)
+        net[0].bias.requires_grad_(False)
+        again = fisher.measure([(x, target)], progress=False)
+        new = TemporalFisher(net, labels="empirical")
+        fresh = new.measure([(x, target)], progress=False)
+        assert list(again.per_parameter) == list(fresh.per_parameter)
+        torch.testing.assert_close(again.total, fresh.total, rtol=1e-12, atol=0)
+    assert "0.bias" not in again.per_parameter
+
+
+class SamplesFirstInside(nn.Module):
+    """Moves the samples before the steps for a plain linear layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Linear(8, 8)
+        self.node = networks.lif()
+        self.head = layer.Linear(8, K)
+
+    def forward(self, x):
+        return self.head(self.node(self.first(x.transpose(0, 1)).transpose(0, 1)))
+
+
+def test_a_last_batch_of_as_many_samples_as_steps_is_exact_too():
+    net = networks.ready(SamplesFirstInside())
+    x, target = networks.frames(2 * T, shape=(8,)), labels(2 * T)
+    parts = [(x, target), (x[:, :T] + 0.5, target[:T])]
+    fisher = TemporalFisher(net, labels="empirical", execution="whole")
+    result = fisher.measure(parts, progress=False)
+    truth = [reference.squared_norms(net, *part) for part in parts]
+    for name, found in result.per_parameter.items():
+        norms = torch.cat([one[name] for one in truth]).double().mean(0)
+        torch.testing.assert_close(found, norms, rtol=1e-6, atol=1e-14, msg=name)
+
+
+class FaintEmbedding(nn.Module):
+    """Adds a small number of its own in each step: it runs as a whole only."""
+
+    def __init__(self):
+        super().__init__()
+        self.position = nn.Parameter(torch.randn(T, 1, 8))
+        self.first = layer.Linear(8, 8)
+        self.node = networks.lif()
+        self.head = layer.Linear(8, K)
+
+    def forward(self, x):
+        x = x + 1e-4 * self.position[: len(x)]
+        return self.head(self.node(self.first(x)))
+
+
+def test_a_parameter_of_small_gradients_is_not_taken_for_rounding():
+    net = networks.ready(FaintEmbedding())
+    x = networks.frames(shape=(8,))
+    assert_exact(net, x, looped=("position",), found_execution="whole")

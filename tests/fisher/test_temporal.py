@@ -324,6 +324,8 @@ def test_measurements_with_other_settings_do_not_merge():
         first.merge(second)
     with pytest.raises(ValueError, match="random_sign"):
         first.merge(TemporalFisher(net, "random_sign"))
+    with pytest.raises(ValueError, match="Sigmoid"):
+        first.merge(TemporalFisher(net, probe="Sigmoid"))
 
 
 def test_every_batch_must_have_the_same_number_of_steps():
