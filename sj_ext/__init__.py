@@ -7,7 +7,9 @@ layers: see `sj_ext.surrogate`, `sj_ext.neuron`, `sj_ext.readout`,
 
 from importlib.metadata import version
 
-from sj_ext import cka, fisher, host, neuron, readout, surrogate, taps
+# First, as it says what is wrong where the release is none that it knows.
+from sj_ext import host  # isort: split
+from sj_ext import cka, fisher, neuron, readout, surrogate, taps
 from sj_ext.registry import available, create, register
 
 __version__ = version("sj_ext")

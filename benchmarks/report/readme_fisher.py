@@ -57,7 +57,7 @@ def speed_fisher(result: Mapping[str, Any]) -> str:
         "the shape of event digits) in the quickstart's network; medians of one run, "
         f"{where(result['environment'])}. In float64 batch_mean is the released value "
         f"to {errors['batch_mean']:.0e}, and per_sample that of a loop over samples to "
-        f"{errors['per_sample']:.0e}, relative. The steps alone would make batch_mean "
+        f"{errors['per_sample']:.0e}, relative. Counted in steps, batch_mean would be "
         f"{ceilings} times as fast as the released procedure. The first batch of a "
         f"measurement is also examined: {first}. Opacus leaves the parameters of "
         "batch norm out, which it does not support; vmap needs a surrogate written "

@@ -27,8 +27,8 @@ from sj_ext.readout import TemporallyWeightedOutput
 
 @pytest.fixture
 def small_run(small_run):
-    """The same, with a mask that drops more from the second epoch on."""
-    rising = '{"attribute": "p", "end": 0.9, "begin_epoch": 1, "epochs": 2}'
+    """The same, with a mask that drops ever more from the middle of the first epoch on."""
+    rising = '{"attribute": "p", "end": 0.9, "begin_epoch": 0.5, "epochs": 2}'
     return partial(small_run, "surrogate.schedule", rising)
 
 
@@ -103,9 +103,8 @@ def test_metrics_have_a_row_an_epoch_with_density_and_readout_weights(trained):
 def test_a_scheduled_mask_is_in_the_metrics_and_makes_derivatives_sparser(trained):
     rows = trained.read_metrics()
     p = [row["mask_p"] for row in rows]
-    assert p == sorted(p)
-    assert (p[0], p[-1]) == (0.5, 0.9)
-    assert 0.5 < p[1] < 0.9
+    assert 0.5 <= p[0] < p[1] < 0.9
+    assert p[2:] == [0.9, 0.9]
     assert rows[-1]["gradient_density"] < 0.5 * rows[0]["gradient_density"]
 
 
@@ -458,7 +457,7 @@ def test_a_second_process_is_kept_out_of_the_folder(small_run, capsys):
     [
         (("data.root", "nowhere"), "python -m benchmarks data prepare event_digits"),
         (("data.time_steps", 7), "`time_steps`=7 are missing"),
-        (("data.name", "digits"), "Expected `name` to be one of event_digits"),
+        (("data.name", "digits"), "Expected `name` to be one of cifar10, event_digits"),
         (("data.split", "nowhere"), "No split nowhere"),
         (("model.name", "vggg"), "Did you mean 'vgg'"),
         (("model.kwargs.channels", "[4, A, A, A, A, A, A]"), "at least one pixel"),
