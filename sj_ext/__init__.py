@@ -8,7 +8,9 @@ layers: see `sj_ext.surrogate`, `sj_ext.neuron`, `sj_ext.readout`,
 from importlib.metadata import version
 
 # First, as it says what is wrong where the release is none that it knows.
-from sj_ext import host  # isort: split
+from sj_ext import host
+
+# isort: split
 from sj_ext import cka, fisher, neuron, readout, surrogate, taps
 from sj_ext.registry import available, create, register
 

@@ -27,7 +27,7 @@ from sj_ext.readout import TemporallyWeightedOutput
 
 @pytest.fixture
 def small_run(small_run):
-    """The same, with a mask that drops ever more from the middle of the first epoch on."""
+    """The same, with a mask that drops more from the middle of the first epoch on."""
     rising = '{"attribute": "p", "end": 0.9, "begin_epoch": 0.5, "epochs": 2}'
     return partial(small_run, "surrogate.schedule", rising)
 
