@@ -18,6 +18,7 @@ from sj_ext.cka.gram import full_precision
 from sj_ext.cka.pairs import Products
 from sj_ext.cka.similarity import Similarity, names_of_zeros, normalised
 from sj_ext.cka.summary import LayerSummary, Time, summarise, summarised
+from sj_ext.processes import states_of_all
 
 __all__ = ["HsicSums", "Similarity"]
 
@@ -235,10 +236,9 @@ class HsicSums:
         Args:
             group: The processes; None means all.
         """
-        if not (dist.is_available() and dist.is_initialized()):
+        states = states_of_all(self.state_dict, group)
+        if states is None:
             return
-        states: list[Any] = [None] * dist.get_world_size(group)
-        dist.all_gather_object(states, self.state_dict(), group=group)
         self.reset()
         for state in states:
             self._add(state)

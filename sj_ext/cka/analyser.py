@@ -29,6 +29,7 @@ from sj_ext.cka.side import Features, Record, Side, features
 from sj_ext.cka.similarity import Similarity
 from sj_ext.cka.spool import FeatureSpool
 from sj_ext.cka.summary import LayerSummary, Time, summarised
+from sj_ext.processes import states_of_all
 from sj_ext.taps.selection import select, unwrap
 
 EstimatorChoice = Literal["unbiased", "biased", "exact"]
@@ -266,10 +267,9 @@ class CKA:
         Args:
             group: The processes; None means all.
         """
-        if not (dist.is_available() and dist.is_initialized()):
+        states = states_of_all(self.state_dict, group)
+        if states is None:
             return
-        states: list[Any] = [None] * dist.get_world_size(group)
-        dist.all_gather_object(states, self.state_dict(), group=group)
         self.reset()
         for state in states:
             self._append_state(state)

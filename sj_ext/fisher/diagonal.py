@@ -12,6 +12,7 @@ from sj_ext.fisher import prefix
 from sj_ext.fisher.by_sample import SampleGradients
 from sj_ext.fisher.measurement import Measurement, checked_steps, input_and_target
 from sj_ext.fisher.passes import Layout
+from sj_ext.processes import is_distributed, rank
 from sj_ext.readout import Readout
 
 
@@ -71,9 +72,7 @@ def fisher_diagonal(
     measurement = Measurement(
         model, Layout(batch_first, output), readout, probe, execution
     )
-    distributed = dist.is_available() and dist.is_initialized()
-    rank = dist.get_rank() if distributed else 0
-    generator = torch.Generator().manual_seed(seed + rank)
+    generator = torch.Generator().manual_seed(seed + rank())
     sums = {
         name: torch.zeros_like(parameter, dtype=torch.float64, requires_grad=False)
         for name, parameter in measurement.covered.parameters.items()
@@ -88,7 +87,7 @@ def fisher_diagonal(
         samples += count
         for name, squares in found.items():
             sums[name] += squares
-    if distributed:
+    if is_distributed():
         samples = _added_up(sums, samples)
     if not samples:
         raise ValueError("Expected `loader` to hold at least one batch, got none.")

@@ -326,20 +326,22 @@ def _same(a: Sequence[Tensor], b: Sequence[Tensor]) -> bool:
     largest = max((float(one.abs().max()) for one in b[1:] if one.numel()), default=0.0)
     return _agree(a[0], b[0], a[0].dtype) and all(
         _agree(x, y, x.dtype)
-        or (x.shape == y.shape and _difference(x, y) <= 1e-3 * _tolerance(x) * largest)
+        or (
+            x.shape == y.shape
+            and _difference(x, y) <= 1e-3 * _tolerance(x.dtype) * largest
+        )
         for x, y in zip(a[1:], b[1:], strict=True)
     )
 
 
-def _tolerance(x: Tensor) -> float:
-    return _TOLERANCE.get(x.dtype, _HALF_TOLERANCE)
+def _tolerance(dtype: torch.dtype) -> float:
+    return _TOLERANCE.get(dtype, _HALF_TOLERANCE)
 
 
 def _agree(a: Tensor, b: Tensor, dtype: torch.dtype) -> bool:
     if a.shape != b.shape:
         return False
-    tolerance = _TOLERANCE.get(dtype, _HALF_TOLERANCE)
-    return bool(_difference(a, b) <= tolerance * float(b.abs().max()))
+    return bool(_difference(a, b) <= _tolerance(dtype) * float(b.abs().max()))
 
 
 def _difference(a: Tensor, b: Tensor) -> float:

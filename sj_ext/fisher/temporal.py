@@ -16,6 +16,7 @@ from sj_ext.fisher.moments import Moments, layers_of
 from sj_ext.fisher.passes import Layout
 from sj_ext.fisher.probe import probe_name
 from sj_ext.fisher.result import FisherResult
+from sj_ext.processes import rank, states_of_all
 from sj_ext.readout import Readout
 
 
@@ -129,9 +130,7 @@ class TemporalFisher:
 
     def reset(self) -> None:
         """Forget all batches, and draw labels and signs from the seed again."""
-        initialized = dist.is_available() and dist.is_initialized()
-        rank = dist.get_rank() if initialized else 0
-        self._generator = torch.Generator().manual_seed(self._seed + rank)
+        self._generator = torch.Generator().manual_seed(self._seed + rank())
         self._moments: Moments | None = None
         self._steps: tuple[int, ...] = ()
         self._looped: set[str] = set()
@@ -261,10 +260,9 @@ class TemporalFisher:
         Args:
             group: The processes; None means all.
         """
-        if not (dist.is_available() and dist.is_initialized()):
+        states = states_of_all(self.state_dict, group)
+        if states is None:
             return
-        states: list[Any] = [None] * dist.get_world_size(group)
-        dist.all_gather_object(states, self.state_dict(), group=group)
         self._moments = None
         for state in states:
             self._add(state)

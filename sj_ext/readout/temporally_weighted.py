@@ -9,6 +9,7 @@ import torch
 import torch.distributed
 from torch import Tensor
 
+from sj_ext.processes import is_distributed
 from sj_ext.readout.functional import (
     check_logits,
     check_target,
@@ -132,7 +133,7 @@ class TemporallyWeightedOutput(Readout):
             return
         correct = _COUNTS[self.accuracy_of](logits, target)
         counts = torch.cat([correct, correct.new_tensor([len(target)])])
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
+        if is_distributed():
             torch.distributed.all_reduce(counts)
         self.correct += counts[:-1].to(self.correct.device)
         self.seen += counts[-1].to(self.seen.device)

@@ -16,6 +16,7 @@ from spikingjelly.activation_based import base, functional
 from spikingjelly.activation_based.surrogate import SurrogateFunctionBase
 from torch import Tensor, nn
 
+from sj_ext.processes import is_distributed
 from sj_ext.surrogate.masked import MaskedSurrogate
 from sj_ext.surrogate.rule import bounded
 from sj_ext.surrogate.window import WindowMask
@@ -129,7 +130,7 @@ class _Histogram(SurrogateFunctionBase):
         """Find the bin edge below which the share of |x| is nearest to `density`."""
         if self._counts is None:
             return None
-        if dist.is_available() and dist.is_initialized():
+        if is_distributed():
             dist.all_reduce(self._counts)
         counts = self._counts.cpu()
         below = counts.cumsum(0) - counts

@@ -10,6 +10,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from sj_ext.processes import states_of_all
 from sj_ext.surrogate.replay import watched
 
 
@@ -187,10 +188,9 @@ class GradientDensity:
         Args:
             group: The processes; None means all.
         """
-        if not (dist.is_available() and dist.is_initialized()):
+        states = states_of_all(self.state_dict, group)
+        if states is None:
             return
-        states: list[Any] = [None] * dist.get_world_size(group)
-        dist.all_gather_object(states, self.state_dict(), group=group)
         self.reset()
         for state in states:
             self._add(state)
