@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.__main__ import _TASKS
-from benchmarks.report.readme import RESULTS, filled
+from benchmarks.report.readme.__main__ import RESULTS, filled
 from sj_ext import registry
 
 ROOT = Path(__file__).parent.parent

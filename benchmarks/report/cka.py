@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from benchmarks.analysis.curves import Curve
+from benchmarks.studies.cka.curves import Curve
 from sj_ext.cka import CKAResult
 
 _STYLES = {"main": "-", "ceiling": "--", "floor": ":"}

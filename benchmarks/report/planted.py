@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 Trials = Sequence[Mapping[str, Any]]
-"""As `benchmarks.analysis.planted_study.trial` gives them."""
+"""As `benchmarks.studies.planted.trial.trial` gives them."""
 
 _COLOURS = {"exact": "C0", "exact, true labels": "C1", "released": "C3"}
 _WHEN = ("before", "after", "shuffled")

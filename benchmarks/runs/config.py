@@ -3,7 +3,7 @@
 import hashlib
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -213,15 +213,15 @@ class TrainConfig:
             ConfigError: The message names the key.
         """
         steps = self.optimization
-        _at_least("data.time_steps", self.data.time_steps, 1)
-        _at_least("optimization.epochs", steps.epochs, 1)
+        at_least("data.time_steps", self.data.time_steps, 1)
+        at_least("optimization.epochs", steps.epochs, 1)
         # Batch norm has no variance of a single sample.
-        _at_least("optimization.batch_size", steps.batch_size, 2)
-        _at_least("optimization.warmup_epochs", steps.warmup_epochs, 0)
-        _at_least("device.devices", self.device.devices, 1)
-        _at_least("seed", self.seed, 0)
-        _at_least("optimization.weight_decay", steps.weight_decay, 0)
-        _at_least("optimization.momentum", steps.momentum, 0)
+        at_least("optimization.batch_size", steps.batch_size, 2)
+        at_least("optimization.warmup_epochs", steps.warmup_epochs, 0)
+        at_least("device.devices", self.device.devices, 1)
+        at_least("seed", self.seed, 0)
+        at_least("optimization.weight_decay", steps.weight_decay, 0)
+        at_least("optimization.momentum", steps.momentum, 0)
         if not 0 <= self.data.label_noise <= 1:
             raise ConfigError(
                 f"Expected `data.label_noise` in [0, 1], got {self.data.label_noise}."
@@ -239,10 +239,7 @@ class TrainConfig:
             _check_schedule(self.surrogate, self.surrogate.schedule, steps.epochs)
         if self.surrogate.calibrate_window is not None:
             _check_calibration(self.surrogate, self.surrogate.calibrate_window)
-        if not self.name or "/" in self.name:
-            raise ConfigError(
-                f"Expected `name` to be a folder's name, got {self.name!r}."
-            )
+        check_folder_name(self.name)
 
     @property
     def split(self) -> str:
@@ -261,8 +258,7 @@ class TrainConfig:
         del content["output"], content["data"]["root"]
         content["data"]["split"] = Path(self.split).stem
         content["host"] = host.RELEASE
-        canonical = json.dumps(content, sort_keys=True)
-        return hashlib.sha256(canonical.encode()).hexdigest()[:10]
+        return digest_of(content)
 
     def to_yaml(self) -> str:
         """Write all keys, defaults included, as `read` takes them."""
@@ -285,7 +281,47 @@ def read(
     return read_as(TrainConfig, arguments, prog)
 
 
-def _at_least(key: str, value: float, least: int) -> None:
+def digest_of(content: Mapping[str, Any]) -> str:
+    """Hash what determines a result.
+
+    Args:
+        content: As JSON can hold it; the order of keys does not matter.
+
+    Returns:
+        Ten hexadecimal digits.
+    """
+    canonical = json.dumps(content, sort_keys=True)
+    return hashlib.sha256(canonical.encode()).hexdigest()[:10]
+
+
+def check_folder_name(name: str) -> None:
+    """Refuse a `name` that no folder can begin with."""
+    if not name or "/" in name:
+        raise ConfigError(f"Expected `name` to be a folder's name, got {name!r}.")
+
+
+def check_left_open(train: TrainConfig, keys: Sequence[str], who: str) -> None:
+    """Refuse keys of a training run that what runs it sets by itself.
+
+    Args:
+        train: Of the runs, as it was read.
+        keys: Which must be as they are by default.
+        who: What sets them, for the message.
+
+    Raises:
+        ConfigError: The message names the key.
+    """
+    default = TrainConfig()
+    for key in keys:
+        if getattr(train, key) != getattr(default, key):
+            raise ConfigError(
+                f"Expected no key `train.{key}`: {who} sets it, got "
+                f"{getattr(train, key)!r}."
+            )
+
+
+def at_least(key: str, value: float, least: int) -> None:
+    """Refuse a number below `least`, infinity and NaN; the message names the key."""
     if not least <= value < math.inf:
         raise ConfigError(f"Expected `{key}` of at least {least}, got {value}.")
 
@@ -314,14 +350,14 @@ def _check_schedule(
                 f"Expected no `surrogate.schedule.{key}` with the constant shape, "
                 f"which changes nothing, got {found}."
             )
-    _at_least("surrogate.schedule.begin_epoch", schedule.begin_epoch, 0)
+    at_least("surrogate.schedule.begin_epoch", schedule.begin_epoch, 0)
     if schedule.begin_epoch >= epochs:
         raise ConfigError(
             f"Expected `surrogate.schedule.begin_epoch` below the {epochs} epochs, "
             f"got {schedule.begin_epoch}."
         )
     if schedule.epochs is not None:
-        _at_least("surrogate.schedule.epochs", schedule.epochs, 0)
+        at_least("surrogate.schedule.epochs", schedule.epochs, 0)
 
 
 def _check_calibration(
@@ -338,4 +374,4 @@ def _check_calibration(
             f"{calibration.density}."
         )
     if calibration.batches is not None:
-        _at_least("surrogate.calibrate_window.batches", calibration.batches, 1)
+        at_least("surrogate.calibrate_window.batches", calibration.batches, 1)

@@ -1,4 +1,5 @@
 """Speed: peers and ours in one process run, once they are seen to be equal.
 
-Each benchmark is a function of (options, reporter), registered under "speed".
+Each benchmark is a folder; its `benchmark.py` registers a function of (options,
+reporter) under "speed".
 """

@@ -7,20 +7,20 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.analysis.arms import Arm, arms, label
-from benchmarks.analysis.comparisons import measure
-from benchmarks.analysis.config import CkaConfig, read
-from benchmarks.analysis.curves import (
-    Curve,
-    similarity_curves,
-    time_curves,
-    to_csv,
-)
 from benchmarks.report import cka as figures
 from benchmarks.report.page import Picture, Table, write_page
 from benchmarks.runs.environment import describe_environment
 from benchmarks.runs.folder import RunFolder
 from benchmarks.runs.progress import Reporter, duration
+from benchmarks.studies.cka.arms import Arm, arms, label
+from benchmarks.studies.cka.comparisons import measure
+from benchmarks.studies.cka.config import CkaConfig, read
+from benchmarks.studies.cka.curves import (
+    Curve,
+    similarity_curves,
+    time_curves,
+    to_csv,
+)
 from benchmarks.tasks.train import train
 from sj_ext.cka import CKAResult
 from sj_ext.files import write_text

@@ -13,11 +13,11 @@ def main(arguments: Sequence[str], reporter: Reporter) -> None:
     """Read the command line and run one of the two studies."""
     words = list(arguments)
     if "--planted" in words:
-        from benchmarks.analysis import planted
+        from benchmarks.studies.planted import study as planted
 
         words.remove("--planted")
         planted.main(words, reporter)
     else:
-        from benchmarks.analysis import fisher
+        from benchmarks.studies.fisher import study as fisher
 
         fisher.main(words, reporter)

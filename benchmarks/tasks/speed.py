@@ -16,7 +16,8 @@ from sj_ext.registry import lookup
 def main(arguments: Sequence[str], reporter: Reporter) -> None:
     """Run the benchmark that is named first, with the options that it has."""
     for module in pkgutil.iter_modules(speed.__path__):
-        import_module(f"{speed.__name__}.{module.name}")
+        if module.ispkg:
+            import_module(f"{speed.__name__}.{module.name}.benchmark")
     if not arguments or arguments[0] in ("-h", "--help"):
         reporter.line("usage: python -m benchmarks speed NAME; NAME --help says more")
         for name in available("speed"):

@@ -12,16 +12,16 @@ import torch
 
 import benchmarks
 from benchmarks.__main__ import main
-from benchmarks.analysis import comparisons
-from benchmarks.analysis.arms import arms
-from benchmarks.analysis.config import CkaConfig, read
-from benchmarks.analysis.networks import trained_network, untrained_network
 from benchmarks.data import load
 from benchmarks.data.batches import batches as load_batches
 from benchmarks.data.splits import read_split
 from benchmarks.models import feature_layers
 from benchmarks.runs.command_line import ConfigError
 from benchmarks.runs.config import ModelConfig, TrainConfig
+from benchmarks.studies.cka import comparisons
+from benchmarks.studies.cka.arms import arms
+from benchmarks.studies.cka.config import CkaConfig, read
+from benchmarks.studies.networks import trained_network, untrained_network
 from sj_ext.cka import CKAResult
 
 from .conftest import TIME_STEPS

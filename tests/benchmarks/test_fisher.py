@@ -13,9 +13,6 @@ import torch
 
 import benchmarks
 from benchmarks.__main__ import main
-from benchmarks.analysis.fisher_config import FisherConfig, read
-from benchmarks.analysis.fisher_runs import MEASUREMENTS
-from benchmarks.analysis.nulls import stateless_readout, time_shuffled
 from benchmarks.data import load
 from benchmarks.data.batches import batches
 from benchmarks.data.label_noise import with_label_noise
@@ -24,6 +21,9 @@ from benchmarks.models.build import build_network
 from benchmarks.runs.config import ConfigError
 from benchmarks.runs.folder import RunFolder
 from benchmarks.runs.progress import Reporter
+from benchmarks.studies.fisher.config import FisherConfig, read
+from benchmarks.studies.fisher.runs import MEASUREMENTS
+from benchmarks.studies.nulls import stateless_readout, time_shuffled
 from benchmarks.tasks.train import train
 from sj_ext.fisher import FisherResult, TemporalFisher
 

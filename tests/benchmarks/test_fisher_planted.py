@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from benchmarks.__main__ import main
-from benchmarks.analysis.planted_rules import claims, guess, located, off_by
-from benchmarks.analysis.planted_study import ESTIMATORS, NULL
-from benchmarks.report.readme_planted import planted_table
+from benchmarks.report.readme.planted import planted_table
+from benchmarks.studies.planted.rules import claims, guess, located, off_by
+from benchmarks.studies.planted.trial import ESTIMATORS, NULL
 from sj_ext.fisher import FisherResult
 from sj_ext.fisher.centroid import information_centroid
 

@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from benchmarks.__main__ import main
-from benchmarks.report.readme import rendered
+from benchmarks.report.readme.__main__ import rendered
 from benchmarks.runs.progress import Reporter
-from benchmarks.speed import masked, masked_equality, masked_passes
 from benchmarks.speed.bandwidth import copy_bandwidth, layer_bytes
-from benchmarks.speed.masked_equality import check_equality
-from benchmarks.speed.masked_neurons import (
+from benchmarks.speed.masked import benchmark, equality, passes
+from benchmarks.speed.masked.equality import check_equality
+from benchmarks.speed.masked.neurons import (
     DROPPED,
     HOST,
     OURS,
@@ -21,7 +21,7 @@ from benchmarks.speed.masked_neurons import (
     host_kernels,
     neurons,
 )
-from benchmarks.speed.masked_passes import FLOOR, Setting, growing
+from benchmarks.speed.masked.passes import FLOOR, Setting, growing
 from benchmarks.speed.peak import peak_bytes
 from benchmarks.speed.results import show
 from benchmarks.speed.timing import Timing, interleaved
@@ -37,7 +37,7 @@ def test_all_candidates_compute_the_same_under_the_masks_they_draw():
 
 
 def test_the_check_covers_both_layouts_an_initial_state_and_several_cuda_blocks():
-    cases = masked_equality.CASES
+    cases = equality.CASES
     assert {case.channels_last for case in cases} == {False, True}
     assert any(case.initial_state for case in cases)
     assert any(torch.Size(case.shape[1:]).numel() > 1024 for case in cases)
@@ -98,12 +98,12 @@ def test_peak_memory_is_that_of_the_work_alone():
 
 
 def test_our_layer_saves_memory_and_says_what_it_ran_on():
-    row = masked.measure(SMALL, 1)
+    row = benchmark.measure(SMALL, 1)
     timings = row["timings"]
     assert set(timings) == {HOST, TORCH, OURS, RELEASED}
     assert timings[OURS].saved_bytes < timings[HOST].saved_bytes
     assert row["ran_on"] == {HOST: "torch", TORCH: "torch", OURS: "cpu"}
-    pinned = masked.measure(replace(SMALL, backend="torch"), 1)
+    pinned = benchmark.measure(replace(SMALL, backend="torch"), 1)
     assert pinned["ran_on"][OURS] == "torch"
 
 
@@ -135,16 +135,16 @@ def test_the_host_is_offered_every_kernel_that_it_can_run(monkeypatch):
 def test_the_host_runs_on_the_kernel_that_is_fastest_here(monkeypatch):
     seconds = {"cupy": 2.0, "triton": 1.0}
     timings = {name: Timing(value, value, value, 0) for name, value in seconds.items()}
-    monkeypatch.setattr(masked, "host_kernels", lambda device: list(seconds))
-    monkeypatch.setattr(masked, "interleaved", lambda *arguments: timings)
-    setting = masked.base_setting(masked.MaskedOptions(backend="cpu"))
+    monkeypatch.setattr(benchmark, "host_kernels", lambda device: list(seconds))
+    monkeypatch.setattr(benchmark, "interleaved", lambda *arguments: timings)
+    setting = benchmark.base_setting(benchmark.MaskedOptions(backend="cpu"))
     assert (setting.host_kernel, setting.backend) == ("triton", "cpu")
 
 
 @pytest.fixture
 def one_small_growth(monkeypatch):
-    monkeypatch.setattr(masked_passes, "_GROWTH", {"T": (2,)})
-    monkeypatch.setattr(masked, "copy_bandwidth", lambda device: 1e10)
+    monkeypatch.setattr(passes, "_GROWTH", {"T": (2,)})
+    monkeypatch.setattr(benchmark, "copy_bandwidth", lambda device: 1e10)
 
 
 def test_a_benchmark_runs_by_its_name_and_leaves_a_file(tmp_path, one_small_growth):
@@ -200,7 +200,7 @@ def test_what_cannot_run_is_explained(options, message, capsys, tmp_path):
 
 def test_a_table_fits_a_terminal_of_80_columns(capsys):
     reporter = Reporter()
-    timings = masked.measure(SMALL, 1)["timings"]
+    timings = benchmark.measure(SMALL, 1)["timings"]
     show(reporter, "layer", timings, HOST)
     printed = capsys.readouterr().out
     assert "peak MB" in printed

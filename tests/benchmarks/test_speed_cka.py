@@ -7,13 +7,13 @@ import pytest
 import torch
 
 from benchmarks.__main__ import main
-from benchmarks.report.readme_cka import speed_cka
-from benchmarks.speed import cka_candidates, cka_equality, cka_growth
-from benchmarks.speed.cka_candidates import OURS, PER_STEP, RELEASED, reference
-from benchmarks.speed.cka_equality import accuracy, check_equality
-from benchmarks.speed.cka_features import Features, Setting
-from benchmarks.speed.cka_growth import operations
-from benchmarks.speed.cka_network import (
+from benchmarks.report.readme.cka import speed_cka
+from benchmarks.speed.cka import candidates, equality, growth
+from benchmarks.speed.cka.candidates import OURS, PER_STEP, RELEASED, reference
+from benchmarks.speed.cka.equality import accuracy, check_equality
+from benchmarks.speed.cka.features import Features, Setting
+from benchmarks.speed.cka.growth import operations
+from benchmarks.speed.cka.network import (
     NetworkSetting,
     network_candidate,
 )
@@ -37,7 +37,7 @@ def test_the_reference_is_the_unbiased_cka_of_two_layers():
 
 
 def test_a_candidate_that_differs_is_refused(monkeypatch):
-    monkeypatch.setattr(cka_candidates, "released_cka", lambda x: torch.eye(len(x)))
+    monkeypatch.setattr(candidates, "released_cka", lambda x: torch.eye(len(x)))
     with pytest.raises(AssertionError, match="released procedure, real"):
         check_equality(Features(Setting("real", **SMALL)))
 
@@ -51,9 +51,9 @@ def test_nan_and_impossible_values_are_counted_apart():
 
 def test_matrices_of_a_network_must_agree_too():
     ours = torch.eye(3)
-    assert cka_equality.check_network({OURS: ours, PER_STEP: ours}) == 0
+    assert equality.check_network({OURS: ours, PER_STEP: ours}) == 0
     with pytest.raises(AssertionError, match="ours, per step"):
-        cka_equality.check_network({OURS: ours, PER_STEP: torch.ones(3, 3)})
+        equality.check_network({OURS: ours, PER_STEP: torch.ones(3, 3)})
 
 
 def test_steps_and_layers_of_a_network_give_one_matrix():
@@ -70,8 +70,8 @@ def test_half_a_gram_for_each_layer_and_half_of_all_products_are_counted():
 
 
 def test_a_run_leaves_figures_a_plot_and_a_table(tmp_path, monkeypatch):
-    monkeypatch.setattr(cka_growth, "_BASE", Setting("real", **SMALL))
-    monkeypatch.setattr(cka_growth, "_GROWTH", {"T": ("T", (2, 4))})
+    monkeypatch.setattr(growth, "_BASE", Setting("real", **SMALL))
+    monkeypatch.setattr(growth, "_GROWTH", {"T": ("T", (2, 4))})
     sizes = "--layers 4 --samples 16 --width 64 --T 2 --network_samples 0"
     rest = "--exact_samples 0 --repetitions 1 --peak false"
     words = ["speed", "cka", *sizes.split(), *rest.split(), "--output", str(tmp_path)]

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from benchmarks.__main__ import main
-from benchmarks.report.readme import rendered
+from benchmarks.report.readme.__main__ import rendered
 from benchmarks.runs.progress import Reporter
-from benchmarks.speed import fisher, fisher_candidates, fisher_equality
-from benchmarks.speed.fisher_candidates import (
+from benchmarks.speed.fisher import benchmark, candidates, equality
+from benchmarks.speed.fisher.candidates import (
     BATCHED,
     FIRST,
     HOST_VMAP,
@@ -28,8 +28,8 @@ from benchmarks.speed.fisher_candidates import (
     units,
     work,
 )
-from benchmarks.speed.fisher_equality import check_equality
-from benchmarks.speed.fisher_network import Setting, frames, network
+from benchmarks.speed.fisher.equality import check_equality
+from benchmarks.speed.fisher.network import Setting, frames, network
 from sj_ext import available
 
 SMALL = Setting(T=3, batch=3)
@@ -55,7 +55,7 @@ def test_a_candidate_that_differs_is_refused(name, monkeypatch):
             return run
         return lambda: {k: v * (1 + 1e-5) for k, v in run().items()}
 
-    monkeypatch.setattr(fisher_equality, "measure", altered)
+    monkeypatch.setattr(equality, "measure", altered)
     with pytest.raises(AssertionError, match=f"^{name}, "):
         check_equality([SMALL], SMALL, [VMAP])
 
@@ -67,7 +67,7 @@ def test_a_candidate_that_leaves_parameters_out_is_refused(monkeypatch):
             return run
         return lambda: {k: v for k, v in run().items() if "bn" not in k}
 
-    monkeypatch.setattr(fisher_equality, "measure", altered)
+    monkeypatch.setattr(equality, "measure", altered)
     with pytest.raises(AssertionError, match=r"^vmap, own surrogate: expected"):
         check_equality([], SMALL, [VMAP])
 
@@ -112,7 +112,7 @@ def counted_steps(setting, name):
         return net
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fisher_candidates, "network", observed)
+        patch.setattr(candidates, "network", observed)
         run = work(setting, name)
     run()
     seen.update(forward=0, backward=0)
@@ -163,7 +163,7 @@ def test_a_benchmark_runs_by_its_name_and_leaves_a_file(tmp_path, capsys):
 
 
 def test_peaks_are_those_of_one_candidate_in_a_process_of_its_own():
-    peak = fisher.peak(replace(SMALL, T=4, batch=16), TRAINING)
+    peak = benchmark.peak(replace(SMALL, T=4, batch=16), TRAINING)
     # The first layer's outputs alone are T N x 8 channels of 32 x 32 float32.
     assert peak > 4 * 16 * 8 * 32 * 32 * 4
 
@@ -196,16 +196,16 @@ def test_peers_can_be_left_out(tmp_path, capsys):
 
 
 def test_a_table_says_how_peaks_compare_with_a_training_step(capsys):
-    options = fisher.FisherOptions(T=[2], batch=2, repetitions=1, peak=False)
-    row = fisher.measure(replace(SMALL, T=2), options, ())
+    options = benchmark.FisherOptions(T=[2], batch=2, repetitions=1, peak=False)
+    row = benchmark.measure(replace(SMALL, T=2), options, ())
     sizes = {TRAINING: 10**7, "per_sample": 2 * 10**7}
     for name, size in sizes.items():
         timing = replace(row["timings"][name], peak_bytes=size)
         row["timings"][name] = timing
     slowest = row["timings"][RELEASED]
     row["timings"][LOOP] = replace(slowest, seconds=99.9, peak_bytes=10**10)
-    row["units"][LOOP] = fisher.Units(400, 400)
-    fisher.show(Reporter(), row)
+    row["units"][LOOP] = benchmark.Units(400, 400)
+    benchmark.show(Reporter(), row)
     printed = capsys.readouterr().out
     assert "…" not in printed
     lines = printed.splitlines()

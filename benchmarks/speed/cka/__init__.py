@@ -1,0 +1,1 @@
+"""The CKA analyser against pytorch-cka and the released procedure."""

@@ -1,0 +1,1 @@
+"""Temporal Fisher information against the released procedure and others."""

@@ -1,0 +1,1 @@
+"""Masked neurons against the host and the released procedure."""

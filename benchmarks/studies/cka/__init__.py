@@ -1,0 +1,1 @@
+"""Spiking networks beside their ANN twins, layer by layer."""

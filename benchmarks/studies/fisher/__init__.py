@@ -1,0 +1,1 @@
+"""Temporal Fisher information and its nulls through training."""

@@ -1,0 +1,1 @@
+"""Whether a profile over time finds evidence whose steps are known."""
