@@ -61,6 +61,12 @@ PUBLIC = {
         "mask_neurons",
         "unmask_neurons",
     ],
+    "sj_ext.pruning": [
+        "LayerOperations",
+        "Operations",
+        "SynapticOperations",
+        "synop_rules",
+    ],
     "sj_ext.readout": ["RateReadout", "Readout", "TemporallyWeightedOutput"],
     "sj_ext.surrogate": [
         "BernoulliMask",
