@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from sj_ext.cka.functional import ROUNDING, Estimator
-from sj_ext.cka.gram import above_diagonal, mirror, symmetric_product
+from sj_ext.cka.gram import above_diagonal, kernels, mirror, symmetric_product
 
 
 class Products(NamedTuple):
@@ -36,7 +36,7 @@ def hsic_row(gram: Tensor, estimator: Estimator, rounding: float = ROUNDING) -> 
     """Centre a Gram matrix, and keep of it what is above its diagonal.
 
     Args:
-        gram: Float64 [n, n], of features under any shift; it is overwritten.
+        gram: Float64 [n, n], of features under any shift; it may be overwritten.
         estimator: "unbiased" or "biased", which needs the diagonal too.
         rounding: Relative error of the entries off the diagonal.
 
@@ -46,6 +46,10 @@ def hsic_row(gram: Tensor, estimator: Estimator, rounding: float = ROUNDING) -> 
         the unbiased one where a single sample differs from all others.
     """
     n = len(gram)
+    if estimator == "unbiased" and gram.device.type == "cpu":
+        row = gram.new_empty(n * (n - 1) // 2, dtype=torch.float64)
+        kernels().unbiased_row(gram.numpy(), rounding, row.numpy())
+        return row
     if estimator == "unbiased":
         gram.fill_diagonal_(0)
         before = torch.linalg.vector_norm(gram)

@@ -5,32 +5,14 @@ time steps of a block before the next. Backward charges a block again from its i
 so that forward has nothing to write but its results, and draws the mask in place.
 """
 
-from collections.abc import Callable
-from typing import Any
-
-import numba
 import numpy as np
 
-_njit: Any = numba.njit
+from sj_ext.compiled import compiled
 
-# The loops are memory-bound: what matters is that LLVM vectorises them. NumPy's rules
-# of division take out a branch that prevents it. Products and sums are never fused
-# where spikes depend on them.
-_OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
+# Products and sums are never fused where spikes depend on them.
 
 
-def _jit(**options: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-        try:
-            return _njit(cache=True, **_OPTIONS, **options)(function)
-        except RuntimeError:
-            # No folder that a cache could be written to.
-            return _njit(**_OPTIONS, **options)(function)
-
-    return compiled
-
-
-@_jit()
+@compiled()
 def _charge(kind, x, v, h, leak, rest):  # type: ignore[no-untyped-def]
     if kind == 0:
         for i in range(h.size):
@@ -49,7 +31,7 @@ def _charge(kind, x, v, h, leak, rest):  # type: ignore[no-untyped-def]
             h[i] = v[i] - (v[i] - rest) * leak + x[i]
 
 
-@_jit()
+@compiled()
 def _fire(h, v, spikes, hard, threshold, reset):  # type: ignore[no-untyped-def]
     zero, one = h.dtype.type(0), h.dtype.type(1)
     if hard:
@@ -64,7 +46,7 @@ def _fire(h, v, spikes, hard, threshold, reset):  # type: ignore[no-untyped-def]
             v[i] = h[i] - s * threshold
 
 
-@_jit()
+@compiled()
 def forward(  # type: ignore[no-untyped-def]
     start, stop, block, T, kind, hard, store, numbers, x, x_row, row, v0, out
 ):
@@ -85,7 +67,7 @@ def forward(  # type: ignore[no-untyped-def]
                 v_seq[t * row + first : t * row + last] = v
 
 
-@_jit(fastmath={"contract"})
+@compiled(fastmath={"contract"})
 def _exp(x, power, bits):  # type: ignore[no-untyped-def]
     # math.exp is not vectorised. `bits` is the memory of `power` as integers: adding
     # 1.5 * 2**mantissa leaves the rounded exponent in the lowest ones.
@@ -139,7 +121,7 @@ def _exp(x, power, bits):  # type: ignore[no-untyped-def]
         x[i] = real(0) if e <= least else e
 
 
-@_jit()
+@compiled()
 def _derivative(  # type: ignore[no-untyped-def]
     base, a, b, c, h, threshold, d, power, bits
 ):
@@ -181,7 +163,7 @@ def _derivative(  # type: ignore[no-untyped-def]
             d[i] *= a
 
 
-@_jit()
+@compiled()
 def _keep_drawn(d, scale, key, first, dropped):  # type: ignore[no-untyped-def]
     zero = d.dtype.type(0)
     low, high = np.uint32(key), np.uint32(key >> np.uint64(32))
@@ -199,21 +181,21 @@ def _keep_drawn(d, scale, key, first, dropped):  # type: ignore[no-untyped-def]
         d[i] = d[i] * scale if z >= dropped else zero
 
 
-@_jit()
+@compiled()
 def _keep_window(d, h, threshold, half_width):  # type: ignore[no-untyped-def]
     zero = d.dtype.type(0)
     for i in range(d.size):
         d[i] = d[i] if abs(h[i] - threshold) < half_width else zero
 
 
-@_jit()
+@compiled()
 def _mix(z):  # type: ignore[no-untyped-def]
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return z ^ (z >> np.uint64(31))
 
 
-@_jit()
+@compiled()
 def _pull(  # type: ignore[no-untyped-def]
     grad_s, carry, carries, h, d, grad_x, threshold, hard, at, slope, gain, kept
 ):
@@ -244,7 +226,7 @@ def _pull(  # type: ignore[no-untyped-def]
             carry[i] = g * kept
 
 
-@_jit()
+@compiled()
 def backward(  # type: ignore[no-untyped-def]
     start,
     stop,
