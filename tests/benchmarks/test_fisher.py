@@ -270,6 +270,28 @@ def test_a_sweep_makes_a_run_of_each_combination_of_any_keys():
     assert last.data.time_steps == FisherConfig().train.data.time_steps
 
 
+def test_a_sweep_can_change_one_thing_at_a_time():
+    sweep = {
+        "data.time_steps": [4],
+        "neuron.kwargs.tau": [1.5, 4.0],
+        "optimization": [{"optimizer": "sgd", "lr": 0.1}],
+    }
+    config = FisherConfig(sweep=sweep, combine="one_at_a_time")
+    labels = [arm.label for arm in config.arms()]
+    assert labels == ["as configured", "T = 4", "tau = 1.5", "tau = 4.0", "sgd, lr 0.1"]
+    base, shorter, *_, last = (arm.train for arm in config.arms())
+    assert base.data == config.train.data
+    assert replace(shorter, name=base.name, data=base.data) == base
+    assert last.neuron == base.neuron
+    assert last.optimization == replace(base.optimization, optimizer="sgd", lr=0.1)
+
+
+def test_a_run_that_is_as_configured_anyway_is_not_tried_twice():
+    sweep = {"data.time_steps": [10]}
+    with pytest.raises(ConfigError, match="differ, got as configured; T = 10"):
+        FisherConfig(sweep=sweep, combine="one_at_a_time")
+
+
 def test_the_last_epoch_is_measured_whatever_the_interval():
     config = read(["--every", "4", "--train.optimization.epochs", "10"])
     assert config.epochs(config.arms()[0]) == [0, 4, 8, 10]
