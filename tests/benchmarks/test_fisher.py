@@ -16,11 +16,13 @@ from benchmarks.__main__ import main
 from benchmarks.data import load
 from benchmarks.data.batches import batches
 from benchmarks.data.label_noise import with_label_noise
+from benchmarks.data.planted_steps import identical_steps
 from benchmarks.data.splits import read_split
 from benchmarks.models.build import build_network
 from benchmarks.runs.config import ConfigError
 from benchmarks.runs.folder import RunFolder
 from benchmarks.runs.progress import Reporter
+from benchmarks.studies.fisher import runs as fisher_runs
 from benchmarks.studies.fisher.config import FisherConfig, read
 from benchmarks.studies.fisher.runs import MEASUREMENTS
 from benchmarks.studies.nulls import stateless_readout, time_shuffled
@@ -332,6 +334,47 @@ def test_label_noise_changes_the_share_it_says_and_nothing_else(config):
     assert torch.equal(with_label_noise(frames, indices, 0.0, 0).labels, frames.labels)
     with pytest.raises(ValueError, match=r"Expected `share` in \[0, 1\], got 2"):
         with_label_noise(frames, indices, 2, seed=0)
+
+
+def test_the_null_under_label_noise_is_trained_on_wrong_labels_of_clean_steps(
+    words, monkeypatch, tmp_path
+):
+    """Its steps are drawn for the true class; the label noise is that of the network.
+
+    Drawn for the wrong class they would teach it nothing wrong: the classes would only
+    be mixtures, and the null no null of a network that learns wrong labels.
+    """
+    config = read([*words, "--sweep", '{"data.label_noise": [0.5]}'])
+    (arm,) = config.arms()
+    training = arm.train
+    given = {}
+
+    def note(net, frames, parts, settings, seed, after_epoch):
+        given.update(frames=frames, parts=parts, seed=seed)
+
+    monkeypatch.setattr(fisher_runs, "train_in_memory", note)
+    file = tmp_path / "epoch-000.npz"
+    with Reporter.silent().bar("", 1, "") as bar:
+        fisher_runs._Measured(config, arm).stateless({0: file}, bar)
+    clean = load(training.data.name, training.data.root, TIME_STEPS)
+    parts = read_split(training.split).indices(clean.names)
+    steps = identical_steps(clean, parts, training.seed)
+    assert torch.equal(given["frames"].frames, steps.frames)
+    wrong = given["frames"].labels != clean.labels
+    assert int(wrong.sum()) == round(0.5 * len(parts["train"]))
+    assert not wrong[parts["test"]].any()
+    assert not wrong[parts["validation"]].any()
+    # The network's own labels are these very ones.
+    noisy = with_label_noise(clean, parts["train"], 0.5, training.seed)
+    assert torch.equal(given["frames"].labels, noisy.labels)
+    for part in parts.values():
+        for label in clean.labels[part].unique():
+            members = part[clean.labels[part] == label]
+            theirs = {
+                step.numpy().tobytes() for step in clean.frames[members].flatten(0, 1)
+            }
+            for step in given["frames"].frames[members].flatten(0, 1):
+                assert step.numpy().tobytes() in theirs
 
 
 @pytest.mark.parametrize("file", sorted(CONFIGS.glob("*.yaml")), ids=lambda f: f.name)
