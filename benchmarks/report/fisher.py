@@ -57,7 +57,9 @@ def profiles(measured: Mapping[str, Profiles], title: str) -> Figure:
         _centroid(panels[-1], measured[name], _COLOURS[name], heading)
     panels[-1].set(title="information centroid", ylabel="centroid (time steps)")
     _epochs_axis(panels[-1])
-    panels[-1].legend(fontsize="small")
+    bottom, top = panels[-1].get_ylim()
+    panels[-1].set_ylim(top=top + 0.4 * (top - bottom))
+    panels[-1].legend(fontsize="small", loc="upper right")
     _epoch_bar(figure, panels, scale)
     figure.suptitle(title)
     return figure

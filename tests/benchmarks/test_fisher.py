@@ -19,6 +19,8 @@ from benchmarks.data.label_noise import with_label_noise
 from benchmarks.data.planted_steps import identical_steps
 from benchmarks.data.splits import read_split
 from benchmarks.models.build import build_network
+from benchmarks.report import fisher as figures
+from benchmarks.report.readme.through_training import _verdict, fisher_training
 from benchmarks.runs.config import ConfigError
 from benchmarks.runs.folder import RunFolder
 from benchmarks.runs.progress import Reporter
@@ -181,6 +183,71 @@ def test_the_summary_has_the_environment_and_a_row_a_run(finished, config):
         assert (network / "result.json").exists()
         assert run["profiles"].keys() == MEASUREMENTS.keys()
         assert len(run["profiles"]["stateless"]["2"]["information"]) == TIME_STEPS
+
+
+def test_the_readme_table_has_a_row_a_run_with_its_circumstances(finished):
+    summary = json.loads((finished / "result.json").read_text())
+    # Tests may run outside a checkout.
+    summary["environment"]["commit"] = "0123456789" * 4
+    text = fisher_training(summary)
+    assert text.count("\n| tau = ") == 2
+    assert f"after {EPOCHS} epochs, exact on 12 test samples" in " ".join(text.split())
+    assert "commit 0123456789" in text
+    assert max(map(len, text.split("\n\n", 1)[1].splitlines())) <= 88
+
+
+def centroids(before, after, error=0.1):
+    return {
+        str(epoch): {"centroid": value, "centroid_standard_error": error}
+        for epoch, value in ((0, before), (10, after), (9, 99.0))
+    }
+
+
+def test_the_verdict_counts_what_standard_errors_can_tell_apart():
+    def run(network, shuffled, null):
+        names = ("network", "time-shuffled", "stateless")
+        return {
+            "profiles": {
+                name: centroids(*ends)
+                for name, ends in zip(names, (network, shuffled, null), strict=True)
+            }
+        }
+
+    runs = [
+        run((5.0, 4.0), (5.0, 5.0), (5.0, 2.0)),  # Falls, below both.
+        run((5.0, 4.0), (5.0, 4.1), (5.0, 2.0)),  # Falls as shuffled input does.
+        run((5.0, 4.8), (5.0, 5.0), (5.0, 4.9)),  # Within two errors of each.
+        run((5.0, 6.0), (5.0, 5.0), (5.0, 6.0)),  # Rises.
+    ]
+    text = _verdict(runs)
+    assert "network in 2 of 4 runs and raised it in 1" in text
+    assert "time-shuffled input in 1 and above it in 1" in text
+    assert text.endswith("in 2.")
+
+
+def test_the_profiles_of_a_run_stand_beside_their_centroids(finished):
+    measured = {
+        name: {
+            epoch: FisherResult.load(
+                finished / "tau-2.0" / name / f"epoch-{epoch:03d}.npz"
+            )
+            for epoch in range(EPOCHS + 1)
+        }
+        for name in MEASUREMENTS
+    }
+    network, shuffled, stateless, centroid, _ = figures.profiles(measured, "").axes
+    assert len(network.containers) == len(stateless.containers) == EPOCHS + 1
+    assert network.get_ylim() == shuffled.get_ylim()
+    drawn = [lines[0].get_ydata() for lines in centroid.containers]
+    for name, found in zip(
+        ("network", "time-shuffled", "stateless"), drawn, strict=True
+    ):
+        expected = [one.information_centroid for one in measured[name].values()]
+        assert list(found) == pytest.approx(expected)
+    _, ratio = figures.bias(measured, "").axes
+    levels = [line.get_ydata()[0] for line in ratio.lines[-2:]]
+    released = measured["released"][0]
+    assert levels == [1.0, released.units / released.samples]
 
 
 def test_a_complete_study_computes_nothing_again(finished, words, capsys):

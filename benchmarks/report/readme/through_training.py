@@ -12,7 +12,7 @@ _ERRORS = 2.0
 
 
 def fisher_training(result: Mapping[str, Any]) -> str:
-    """Write the centroids of each run, and how often training moved them.
+    """Write the centroids of each run, and of several how often training moved them.
 
     Args:
         result: Content of a study's `result.json`.
@@ -23,44 +23,45 @@ def fisher_training(result: Mapping[str, Any]) -> str:
     runs = result["runs"]
     (epochs,) = {max(map(int, run["profiles"]["network"])) for run in runs}
     circumstances = (
-        f"Centroids ± standard errors in time steps, before training and after {epochs} "
-        f"epochs, exact on {result['samples']} test samples; labels drawn from the "
-        "network, except in the last three columns: true labels, as the paper has them. "
-        "Time-shuffled: the trained network, given the steps of each sample in an order "
-        "of its own. Stateless: a linear readout without neurons, trained on steps that "
-        "are independent draws from one distribution. Released: the squared mean "
-        f"gradient of batches of {result['released_batch_size']}. One seed; "
+        "Centroids ± standard errors in time steps, before training and after "
+        f"{epochs} epochs, exact on {result['samples']} test samples. Labels are drawn "
+        "from the network; in the last three columns they are the true ones, as in the "
+        "paper. Time-shuffled: the trained network, given the steps of each sample in "
+        "an order of its own. Stateless: a linear readout without neurons, trained on "
+        "steps that are independent draws from one distribution. Released: the squared "
+        f"mean gradient of batches of {result['released_batch_size']}. One seed; "
         f"{result['seconds']:.0f} s on {where(result['environment'])}."
     )
     parts = [
         table(result["columns"], result["rows"]),
         textwrap.fill(circumstances, 88),
-        textwrap.fill(_verdict(runs), 88),
     ]
+    # One run has its row.
+    if len(runs) > 1:
+        parts.append(textwrap.fill(_verdict(runs), 88))
     return "\n\n".join(parts)
 
 
 def _verdict(runs: Sequence[Mapping[str, Any]]) -> str:
     """Count in how many runs a centroid is lower than another."""
-    network = [_ends(run, "network") for run in runs]
-    shuffled = [_ends(run, "time-shuffled") for run in runs]
-    null = [_ends(run, "stateless") for run in runs]
-    fell = sum(_is_below(after, before) for before, after in network)
-    rose = sum(_is_below(before, after) for before, after in network)
-    below = sum(
-        _is_below(a, b) for (_, a), (_, b) in zip(network, shuffled, strict=True)
+    ends = [
+        [_ends(run, name) for run in runs]
+        for name in ("network", "time-shuffled", "stateless")
+    ]
+    trained, shuffled = ([after for _, after in found] for found in ends[:2])
+    pairs = list(zip(trained, shuffled, strict=True))
+    below = sum(_is_below(one, other) for one, other in pairs)
+    above = sum(_is_below(other, one) for one, other in pairs)
+    fell, _, null_fell = (
+        sum(_is_below(after, before) for before, after in found) for found in ends
     )
-    above = sum(
-        _is_below(b, a) for (_, a), (_, b) in zip(network, shuffled, strict=True)
-    )
-    null_fell = sum(_is_below(after, before) for before, after in null)
-    of = f"of {len(runs)} run{'s' if len(runs) > 1 else ''}"
+    rose = sum(_is_below(after, before) for after, before in ends[0])
     return (
         f"By more than {_ERRORS:.0f} standard errors, training lowered the centroid of "
-        f"the network in {fell} {of} and raised it in {rose}; it ended below that on "
-        f"time-shuffled input in {below} and above it in {above}. Training lowered the "
-        f"centroid of the stateless null, where nothing can happen in time, in "
-        f"{null_fell}."
+        f"the network in {fell} of {len(runs)} runs and raised it in {rose}; it ended "
+        f"below that on time-shuffled input in {below} and above it in {above}. "
+        "Training lowered the centroid of the stateless null, where nothing can happen "
+        f"in time, in {null_fell}."
     )
 
 
