@@ -205,11 +205,13 @@ def centroids(before, after, error=0.1):
 
 def test_the_verdict_counts_what_standard_errors_can_tell_apart():
     def run(network, shuffled, null):
-        names = ("network", "time-shuffled", "stateless")
+        names = ("network", "time-shuffled", "stateless", "true-labels", "released")
         return {
             "profiles": {
                 name: centroids(*ends)
-                for name, ends in zip(names, (network, shuffled, null), strict=True)
+                for name, ends in zip(
+                    names, (network, shuffled, null, shuffled, null), strict=True
+                )
             }
         }
 
@@ -222,6 +224,10 @@ def test_the_verdict_counts_what_standard_errors_can_tell_apart():
     text = _verdict(runs)
     assert "network in 2 of 4 runs and raised it in 1" in text
     assert "time-shuffled input in 1 and above it in 1" in text
+    assert (
+        "true labels it was lowered in 1, as the released procedure has it in 2."
+        in text
+    )
     assert text.endswith("in 2.")
 
 
