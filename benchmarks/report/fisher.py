@@ -24,19 +24,22 @@ _COLOUR_MAP = colormaps["viridis_r"]
 
 
 def profiles(measured: Mapping[str, Profiles], title: str) -> Figure:
-    """Draw I_t over t for each epoch: network, time-shuffled, stateless.
+    """Draw I_t over t for each epoch, and what becomes of its centroid.
 
     Args:
         measured: By measurement.
         title: Which run.
 
     Returns:
-        Three panels; error bars are standard errors.
+        Four panels: network, time-shuffled, stateless, and the centroids of all
+        three; error bars are standard errors.
     """
-    figure = Figure(figsize=(12, 3.7), layout="constrained")
-    panels = figure.subplots(1, len(_TITLES))
+    figure = Figure(figsize=(9.5, 6.6), layout="constrained")
+    panels = figure.subplots(2, 2).flatten()
+    # One network, one scale; the null without a state has far fewer weights.
+    panels[1].sharey(panels[0])
     scale = _scale(measured["network"])
-    for panel, (name, heading) in zip(panels, _TITLES.items(), strict=True):
+    for panel, (name, heading) in zip(panels, _TITLES.items(), strict=False):
         for epoch, result in measured[name].items():
             panel.errorbar(
                 result.steps,
@@ -50,6 +53,13 @@ def profiles(measured: Mapping[str, Profiles], title: str) -> Figure:
         panel.set(title=heading, ylabel="Fisher information $I_t$")
         panel.set_ylim(bottom=0)
         _steps_axis(panel, result)
+    for name, heading in _TITLES.items():
+        _centroid(panels[-1], measured[name], _COLOURS[name], heading)
+    panels[-1].set(title="information centroid", ylabel="centroid (time steps)")
+    _epochs_axis(panels[-1])
+    bottom, top = panels[-1].get_ylim()
+    panels[-1].set_ylim(top=top + 0.4 * (top - bottom))
+    panels[-1].legend(fontsize="small", loc="upper right")
     _epoch_bar(figure, panels, scale)
     figure.suptitle(title)
     return figure
@@ -84,9 +94,7 @@ def centroids(measured: Mapping[str, Profiles], title: str) -> Figure:
         )
     by_layer.set(title="by layer", ylabel="information centroid (time steps)")
     for panel in (total, by_layer):
-        panel.set_xlabel("epochs of training")
-        panel.xaxis.get_major_locator().set_params(integer=True)
-        panel.grid(alpha=0.3)
+        _epochs_axis(panel)
     total.legend(fontsize="small")
     if len(names) <= 12:
         by_layer.legend(fontsize="x-small", loc="center left", bbox_to_anchor=(1, 0.5))
@@ -102,12 +110,13 @@ def bias(measured: Mapping[str, Profiles], title: str) -> Figure:
         title: Which run.
 
     Returns:
-        The two estimates in one panel, their ratio in another.
+        The two estimates in one panel, with standard errors; their ratio in another,
+        beside what it would be without bias, and if the mean gradient were zero.
     """
     exact, released = measured["true-labels"], measured["released"]
     epochs = list(exact)
     shown = sorted({epochs[0], epochs[len(epochs) // 2], epochs[-1]})
-    figure = Figure(figsize=(11, 4.0), layout="constrained")
+    figure = Figure(figsize=(11, 4.3), layout="constrained")
     values, ratio = figure.subplots(1, 2)
     for number, epoch in enumerate(shown):
         colour = f"C{number}"
@@ -123,15 +132,28 @@ def bias(measured: Mapping[str, Profiles], title: str) -> Figure:
             )
         quotient = released[epoch].total / exact[epoch].total
         ratio.plot(exact[epoch].steps, quotient, color=colour, marker=".")
-        values.plot([], [], color=colour, label=f"after epoch {epoch}")
+        values.plot([], [], color=colour, label=_after(epoch))
     values.plot([], [], color="0.3", label="exact")
     values.plot([], [], color="0.3", linestyle="--", label="released")
     values.set(yscale="log", title="empirical Fisher information, true labels")
     values.set_ylabel("$I_t$")
-    values.legend(fontsize="small")
-    ratio.axhline(1.0, color="0.6", linewidth=0.8)
-    ratio.set(title="released / exact", ylabel="ratio")
-    ratio.set_ylim(bottom=0)
+    size = released[epochs[0]].samples / released[epochs[0]].units
+    ratio.axhline(1.0, color="0.3", linewidth=1, label="without bias: 1")
+    ratio.axhline(
+        1 / size,
+        color="0.3",
+        linewidth=1,
+        linestyle=":",
+        label=f"1 / batch size: 1/{size:.0f}",
+    )
+    ratio.set(yscale="log", title="released / exact", ylabel="ratio")
+    ratio.legend(fontsize="small", loc="center right")
+    figure.legend(
+        *values.get_legend_handles_labels(),
+        loc="outside lower center",
+        ncols=len(shown) + 2,
+        fontsize="small",
+    )
     for panel in (values, ratio):
         _steps_axis(panel, exact[epochs[0]])
     figure.suptitle(title)
@@ -194,7 +216,7 @@ def layers(measured: Profiles, title: str) -> Figure:
                 color=colour,
                 label=layer,
             )
-        panel.set(yscale="log", title=f"after {epoch} epochs")
+        panel.set(yscale="log", title=_after(epoch))
         _steps_axis(panel, result)
     panels[0].set_ylabel("$I_t$ of the layer")
     if len(measured[epochs[0]].per_layer) <= 12:
@@ -219,14 +241,17 @@ def sweep(runs: Mapping[str, Mapping[str, Profiles]]) -> Figure:
     for panel, (label, measured) in zip(panels, runs.items(), strict=False):
         for name, heading in _TITLES.items():
             _centroid(panel, measured[name], _COLOURS[name], heading, relative=True)
-        panel.set(title=label, xlabel="epochs of training")
-        panel.xaxis.get_major_locator().set_params(integer=True)
-        panel.grid(alpha=0.3)
+        panel.set(title=label)
+        _epochs_axis(panel)
         panel.set_ylabel("information centroid / T")
     panels[0].legend(fontsize="x-small")
     for panel in panels[len(runs) :]:
         panel.set_axis_off()
     return figure
+
+
+def _after(epoch: int) -> str:
+    return f"after {epoch} epochs" if epoch else "before training"
 
 
 def _centroid(
@@ -244,6 +269,12 @@ def _centroid(
         capsize=3,
         label=label,
     )
+
+
+def _epochs_axis(panel: Axes) -> None:
+    panel.set_xlabel("epochs of training")
+    panel.xaxis.get_major_locator().set_params(integer=True)
+    panel.grid(alpha=0.3)
 
 
 def _steps_axis(panel: Axes, result: FisherResult) -> None:

@@ -59,7 +59,7 @@ def fisher_diagonal(
 
     Raises:
         ValueError: If `labels` is unknown, `steps` is not within 1 to T, or the
-            loader is empty.
+            loader or a batch of it is empty.
     """
     from tqdm.auto import tqdm  # type: ignore[import-untyped]
 

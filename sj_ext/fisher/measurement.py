@@ -102,7 +102,15 @@ class Measurement:
 
         Args:
             x: Its input.
+
+        Raises:
+            ValueError: If the batch is empty.
         """
+        if not x.numel():
+            raise ValueError(
+                "Expected a batch of at least one sample and one time step, got an "
+                f"input {list(x.shape)}."
+            )
         if self.execution is None:
             self.execution, self.T = _examined(
                 self.model, x, self.layout, self._wanted, self.covered

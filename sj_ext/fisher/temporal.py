@@ -133,6 +133,7 @@ class TemporalFisher:
         self._generator = torch.Generator().manual_seed(self._seed + rank())
         self._moments: Moments | None = None
         self._steps: tuple[int, ...] = ()
+        self._share: Tensor | None = None
         self._looped: set[str] = set()
         self._measurement.begin_again()
 
@@ -150,8 +151,9 @@ class TemporalFisher:
 
         Raises:
             RuntimeError: If two evaluations of the first batch differ.
-            ValueError: If the logits are not of every step, T is another than before,
-                `steps` go beyond it, or a target is missing or not `[N]`.
+            ValueError: If the batch is empty, the logits are not of every step, T or
+                the weights of `readout` are others than before, `steps` go beyond T,
+                or a target is missing or not `[N]`.
         """
         measurement = self._measurement
         x, target = self._inputs(batch)
@@ -163,6 +165,7 @@ class TemporalFisher:
             steps = self._given_steps or tuple(range(1, measurement.T + 1))
             checked_steps(steps, measurement.T)
             share = prefix.shares(measurement.T, steps, measurement.readout)
+            _check_same_weights(self._share, share)
             forward = measurement.forward(
                 x, steps[-1], by_sample=self.estimator == "per_sample"
             )
@@ -172,7 +175,7 @@ class TemporalFisher:
             values, weights = ESTIMATORS[self.estimator](
                 measurement, Batch(x, forward, residual, share), self._generator
             )
-        moments = self._begun(steps)
+        moments = self._begun(steps, share)
         moments.add_units(values, weights)
         moments.add_answers(outputs.shape[1], *prefix.answers(outputs, target))
         self._looped |= measurement.covered.looped if self._by_sample else set()
@@ -248,6 +251,10 @@ class TemporalFisher:
 
         Args:
             other: Is not changed.
+
+        Raises:
+            ValueError: If estimator, labels, probe, parameters, prefixes or the
+                weights of the readout are others.
         """
         self._add(other.state_dict())
 
@@ -264,6 +271,7 @@ class TemporalFisher:
         if states is None:
             return
         self._moments = None
+        self._share = None
         for state in states:
             self._add(state)
 
@@ -277,6 +285,7 @@ class TemporalFisher:
         return {
             "settings": self._settings,
             "steps": self._steps,
+            "share": self._share,
             "parameters": [] if moments is None else list(moments.parameter_names),
             "sums": {} if moments is None else dict(moments.sums),
             "looped": sorted(self._looped),
@@ -290,6 +299,9 @@ class TemporalFisher:
 
         Args:
             state: What `state_dict()` returned.
+
+        Raises:
+            ValueError: As `merge`.
         """
         self.reset()
         self._add(state)
@@ -303,11 +315,12 @@ class TemporalFisher:
     def _settings(self) -> tuple[str, str, str | None]:
         return self.estimator, self.labels, probe_name(self._measurement.probe)
 
-    def _begun(self, steps: tuple[int, ...]) -> Moments:
+    def _begun(self, steps: tuple[int, ...], share: Tensor) -> Moments:
         if self._moments is None:
             names = list(self._measurement.covered.parameters)
             self._moments = Moments(layers_of(names), len(steps))
             self._steps = steps
+            self._share = share
         return self._moments
 
     def _add(self, state: dict[str, Any]) -> None:
@@ -319,15 +332,37 @@ class TemporalFisher:
         if not state["parameters"]:
             return
         steps = tuple(state["steps"])
-        moments = self._begun(steps)
+        share = self._share
+        if share is None:
+            # Nothing is measured here yet: what the next batch would be read with.
+            share = prefix.shares(state["T"], steps, self._measurement.readout)
+        moments = self._begun(steps, share)
         if state["parameters"] != moments.parameter_names or steps != self._steps:
             raise ValueError(
                 "Expected a measurement of the same parameters and steps "
                 f"{self._steps}, got {len(state['parameters'])} parameters and "
                 f"steps {steps}."
             )
+        _check_same_weights(share, state["share"])
         moments.add_sums(state["sums"])
         self._looped |= set(state["looped"])
         if self._measurement.execution is None:
             self._measurement.execution = state["execution"]
             self._measurement.T = state["T"]
+
+
+def _check_same_weights(expected: Tensor | None, share: Tensor) -> None:
+    """Refuse another readout: its prefixes have other outputs, so another I_t."""
+    if expected is None:
+        return
+    # Two sequences of different lengths may have the same prefixes.
+    t = min(expected.shape[1], share.shape[1])
+    if not torch.allclose(expected[:, :t], share[:, :t], rtol=1e-6, atol=0.0):
+        raise ValueError(
+            "Expected the same weights of `readout` in the whole measurement, shares "
+            f"{_told(expected)} of the longest prefix, got {_told(share)}."
+        )
+
+
+def _told(share: Tensor) -> str:
+    return "[" + ", ".join(f"{one:.4g}" for one in share[-1].tolist()) + "]"

@@ -16,11 +16,15 @@ from benchmarks.__main__ import main
 from benchmarks.data import load
 from benchmarks.data.batches import batches
 from benchmarks.data.label_noise import with_label_noise
+from benchmarks.data.planted_steps import identical_steps
 from benchmarks.data.splits import read_split
 from benchmarks.models.build import build_network
+from benchmarks.report import fisher as figures
+from benchmarks.report.readme.through_training import _verdict, fisher_training
 from benchmarks.runs.config import ConfigError
 from benchmarks.runs.folder import RunFolder
 from benchmarks.runs.progress import Reporter
+from benchmarks.studies.fisher import runs as fisher_runs
 from benchmarks.studies.fisher.config import FisherConfig, read
 from benchmarks.studies.fisher.runs import MEASUREMENTS
 from benchmarks.studies.nulls import stateless_readout, time_shuffled
@@ -181,6 +185,77 @@ def test_the_summary_has_the_environment_and_a_row_a_run(finished, config):
         assert len(run["profiles"]["stateless"]["2"]["information"]) == TIME_STEPS
 
 
+def test_the_readme_table_has_a_row_a_run_with_its_circumstances(finished):
+    summary = json.loads((finished / "result.json").read_text())
+    # Tests may run outside a checkout.
+    summary["environment"]["commit"] = "0123456789" * 4
+    text = fisher_training(summary)
+    assert text.count("\n| tau = ") == 2
+    assert f"after {EPOCHS} epochs, exact on 12 test samples" in " ".join(text.split())
+    assert "commit 0123456789" in text
+    assert max(map(len, text.split("\n\n", 1)[1].splitlines())) <= 88
+
+
+def centroids(before, after, error=0.1):
+    return {
+        str(epoch): {"centroid": value, "centroid_standard_error": error}
+        for epoch, value in ((0, before), (10, after), (9, 99.0))
+    }
+
+
+def test_the_verdict_counts_what_standard_errors_can_tell_apart():
+    def run(network, shuffled, null):
+        names = ("network", "time-shuffled", "stateless", "true-labels", "released")
+        return {
+            "profiles": {
+                name: centroids(*ends)
+                for name, ends in zip(
+                    names, (network, shuffled, null, shuffled, null), strict=True
+                )
+            }
+        }
+
+    runs = [
+        run((5.0, 4.0), (5.0, 5.0), (5.0, 2.0)),  # Falls, below both.
+        run((5.0, 4.0), (5.0, 4.1), (5.0, 2.0)),  # Falls as shuffled input does.
+        run((5.0, 4.8), (5.0, 5.0), (5.0, 4.9)),  # Within two errors of each.
+        run((5.0, 6.0), (5.0, 5.0), (5.0, 6.0)),  # Rises.
+    ]
+    text = _verdict(runs)
+    assert "network in 2 of 4 runs and raised it in 1" in text
+    assert "time-shuffled input in 1 and above it in 1" in text
+    assert (
+        "true labels it was lowered in 1, as the released procedure has it in 2."
+        in text
+    )
+    assert text.endswith("in 2.")
+
+
+def test_the_profiles_of_a_run_stand_beside_their_centroids(finished):
+    measured = {
+        name: {
+            epoch: FisherResult.load(
+                finished / "tau-2.0" / name / f"epoch-{epoch:03d}.npz"
+            )
+            for epoch in range(EPOCHS + 1)
+        }
+        for name in MEASUREMENTS
+    }
+    network, shuffled, stateless, centroid, _ = figures.profiles(measured, "").axes
+    assert len(network.containers) == len(stateless.containers) == EPOCHS + 1
+    assert network.get_ylim() == shuffled.get_ylim()
+    drawn = [lines[0].get_ydata() for lines in centroid.containers]
+    for name, found in zip(
+        ("network", "time-shuffled", "stateless"), drawn, strict=True
+    ):
+        expected = [one.information_centroid for one in measured[name].values()]
+        assert list(found) == pytest.approx(expected)
+    _, ratio = figures.bias(measured, "").axes
+    levels = [line.get_ydata()[0] for line in ratio.lines[-2:]]
+    released = measured["released"][0]
+    assert levels == [1.0, released.units / released.samples]
+
+
 def test_a_complete_study_computes_nothing_again(finished, words, capsys):
     before = {file: file.stat().st_mtime_ns for file in finished.rglob("*.*")}
     assert main(["fisher", *words]) == 0
@@ -270,6 +345,28 @@ def test_a_sweep_makes_a_run_of_each_combination_of_any_keys():
     assert last.data.time_steps == FisherConfig().train.data.time_steps
 
 
+def test_a_sweep_can_change_one_thing_at_a_time():
+    sweep = {
+        "data.time_steps": [4],
+        "neuron.kwargs.tau": [1.5, 4.0],
+        "optimization": [{"optimizer": "sgd", "lr": 0.1}],
+    }
+    config = FisherConfig(sweep=sweep, combine="one_at_a_time")
+    labels = [arm.label for arm in config.arms()]
+    assert labels == ["as configured", "T = 4", "tau = 1.5", "tau = 4.0", "sgd, lr 0.1"]
+    base, shorter, *_, last = (arm.train for arm in config.arms())
+    assert base.data == config.train.data
+    assert replace(shorter, name=base.name, data=base.data) == base
+    assert last.neuron == base.neuron
+    assert last.optimization == replace(base.optimization, optimizer="sgd", lr=0.1)
+
+
+def test_a_run_that_is_as_configured_anyway_is_not_tried_twice():
+    sweep = {"data.time_steps": [10]}
+    with pytest.raises(ConfigError, match="differ, got as configured; T = 10"):
+        FisherConfig(sweep=sweep, combine="one_at_a_time")
+
+
 def test_the_last_epoch_is_measured_whatever_the_interval():
     config = read(["--every", "4", "--train.optimization.epochs", "10"])
     assert config.epochs(config.arms()[0]) == [0, 4, 8, 10]
@@ -310,6 +407,47 @@ def test_label_noise_changes_the_share_it_says_and_nothing_else(config):
     assert torch.equal(with_label_noise(frames, indices, 0.0, 0).labels, frames.labels)
     with pytest.raises(ValueError, match=r"Expected `share` in \[0, 1\], got 2"):
         with_label_noise(frames, indices, 2, seed=0)
+
+
+def test_the_null_under_label_noise_is_trained_on_wrong_labels_of_clean_steps(
+    words, monkeypatch, tmp_path
+):
+    """Its steps are drawn for the true class; the label noise is that of the network.
+
+    Drawn for the wrong class they would teach it nothing wrong: the classes would only
+    be mixtures, and the null no null of a network that learns wrong labels.
+    """
+    config = read([*words, "--sweep", '{"data.label_noise": [0.5]}'])
+    (arm,) = config.arms()
+    training = arm.train
+    given = {}
+
+    def note(net, frames, parts, settings, seed, after_epoch):
+        given.update(frames=frames, parts=parts, seed=seed)
+
+    monkeypatch.setattr(fisher_runs, "train_in_memory", note)
+    file = tmp_path / "epoch-000.npz"
+    with Reporter.silent().bar("", 1, "") as bar:
+        fisher_runs._Measured(config, arm).stateless({0: file}, bar)
+    clean = load(training.data.name, training.data.root, TIME_STEPS)
+    parts = read_split(training.split).indices(clean.names)
+    steps = identical_steps(clean, parts, training.seed)
+    assert torch.equal(given["frames"].frames, steps.frames)
+    wrong = given["frames"].labels != clean.labels
+    assert int(wrong.sum()) == round(0.5 * len(parts["train"]))
+    assert not wrong[parts["test"]].any()
+    assert not wrong[parts["validation"]].any()
+    # The network's own labels are these very ones.
+    noisy = with_label_noise(clean, parts["train"], 0.5, training.seed)
+    assert torch.equal(given["frames"].labels, noisy.labels)
+    for part in parts.values():
+        for label in clean.labels[part].unique():
+            members = part[clean.labels[part] == label]
+            theirs = {
+                step.numpy().tobytes() for step in clean.frames[members].flatten(0, 1)
+            }
+            for step in given["frames"].frames[members].flatten(0, 1):
+                assert step.numpy().tobytes() in theirs
 
 
 @pytest.mark.parametrize("file", sorted(CONFIGS.glob("*.yaml")), ids=lambda f: f.name)

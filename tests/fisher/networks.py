@@ -145,6 +145,22 @@ class Repeated(nn.Module):
         return self.head(y)
 
 
+class RepeatedEverywhere(nn.Module):
+    """Convolution, norm and a neuron that learns, each called twice in a step."""
+
+    def __init__(self, **kwargs):
+        super().__init__()
+        self.conv = layer.Conv2d(2, 2, 3, padding=1)
+        self.norm = layer.BatchNorm2d(2)
+        self.node = parametric_lif(**kwargs)
+        self.head = layer.Linear(72, K)
+
+    def forward(self, x):
+        for _ in range(2):
+            x = self.node(self.norm(self.conv(x)))
+        return self.head(x.flatten(-3))
+
+
 class OtherParameters(nn.Module):
     """Parameters that no rule covers: a gain of its own, and standardised weights."""
 

@@ -80,6 +80,13 @@ def test_an_empty_loader_is_refused():
         fisher_diagonal(networks.fully_connected(), [], progress=False)
 
 
+@pytest.mark.parametrize("samples", [(0,), (N, 0)], ids=["first", "last"])
+def test_an_empty_batch_is_refused(samples):
+    loader = [torch.rand(T, n, 8).double() for n in samples]
+    with pytest.raises(ValueError, match=r"at least one sample .* input \[4, 0, 8\]"):
+        fisher_diagonal(networks.fully_connected(), loader, progress=False)
+
+
 @pytest.mark.parametrize(
     ("kwargs", "message"),
     [({"labels": "true"}, "`labels`"), ({"steps": 9}, "1 to 4"), ({"steps": 0}, "1")],

@@ -118,6 +118,42 @@ def test_gradients_of_repeated_layers_and_shared_weights_are_summed(execution):
     assert "twin.weight" not in result.per_parameter
 
 
+class StepByStep(nn.Module):
+    """Calls a multi-step network with one step at a time."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x):
+        return torch.cat([self.inner(step) for step in x.split(1)])
+
+
+@pytest.mark.parametrize("v_reset", [0.0, None], ids=["hard", "soft"])
+def test_gradients_of_every_kind_of_repeated_layer_are_summed(v_reset):
+    net = networks.ready(networks.RepeatedEverywhere(v_reset=v_reset))
+    x, target = networks.frames(), labels()
+    # Called as a whole, the neuron starts its second sequence with the potential that
+    # the first has left; one step at a time it is another network.
+    assert_exact(net, x, found_execution="whole")
+    fisher = TemporalFisher(net, labels="empirical", execution="steps")
+    found = fisher.measure([(x, target)], progress=False)
+    expected = reference.information(StepByStep(net), x, target)
+    torch.testing.assert_close(found.total, expected, rtol=1e-6, atol=0)
+    assert not found.looped
+
+
+@pytest.mark.parametrize("decay_input", [False, True])
+@pytest.mark.parametrize("v_reset", [-0.2, 0.1, None])
+def test_a_learnt_time_constant_is_exact_in_every_form_of_the_neuron(
+    decay_input, v_reset
+):
+    net = networks.fully_connected(
+        networks.parametric_lif, decay_input=decay_input, v_reset=v_reset
+    )
+    assert_exact(net, torch.rand(T, N, 8).double())
+
+
 def test_parameters_without_a_rule_are_exact_and_listed(caplog):
     net = networks.ready(networks.OtherParameters())
     looped = ["gain", "first.weight", "first.bias"]

@@ -30,7 +30,7 @@ def measured(net, loader, **kwargs) -> FisherResult:
 
 def assert_same(a, b):
     torch.testing.assert_close(a.total, b.total, rtol=1e-12, atol=0)
-    torch.testing.assert_close(a.standard_error, b.standard_error)
+    torch.testing.assert_close(a.standard_error, b.standard_error, equal_nan=True)
     torch.testing.assert_close(a.prefix_loss, b.prefix_loss)
     assert a.samples == b.samples
     assert a.units == b.units
@@ -326,6 +326,97 @@ def test_measurements_with_other_settings_do_not_merge():
         first.merge(TemporalFisher(net, "random_sign"))
     with pytest.raises(ValueError, match="Sigmoid"):
         first.merge(TemporalFisher(net, probe="Sigmoid"))
+
+
+def weighted(*weight):
+    head = TemporallyWeightedOutput(T)
+    head.weight.copy_(torch.tensor(weight))
+    return head
+
+
+def test_measurements_through_other_weights_over_time_do_not_merge():
+    net, (batch, *_) = networks.fully_connected(), batches(1)
+    heads = [weighted(0.4, 1.6, 0.8, 1.2), weighted(1.0, 1.0, 1.6, 0.4)]
+    first, second = (TemporalFisher(net, readout=head) for head in heads)
+    mean = TemporalFisher(net)
+    for fisher in (first, second, mean):
+        fisher.update(batch)
+    before = first.compute()
+    for other in (second, mean):
+        with pytest.raises(ValueError, match=r"same weights of `readout`.*got \["):
+            first.merge(other)
+        with pytest.raises(ValueError, match="same weights of `readout`"):
+            other.merge(first)
+    assert_same(first.compute(), before)
+    state = first.state_dict()
+    for readout in (heads[1], None):
+        with pytest.raises(ValueError, match="same weights of `readout`"):
+            TemporalFisher(net, readout=readout).load_state_dict(state)
+
+
+def test_weights_over_time_that_read_the_same_prefixes_merge():
+    net, (batch, *_) = networks.fully_connected(), batches(1)
+    head = weighted(0.4, 1.6, 0.8, 1.2)
+    first = TemporalFisher(net, labels="empirical", readout=head)
+    second = TemporalFisher(
+        net, labels="empirical", readout=weighted(0.2, 0.8, 0.4, 0.6)
+    )
+    for fisher in (first, second):
+        fisher.update(batch)
+    once = first.compute()
+    # What the weights have become since says nothing about what was measured.
+    head.weight.fill_(1.0)
+    first.merge(second)
+    torch.testing.assert_close(first.compute().total, once.total)
+    assert first.samples == 2 * N
+    plain, rate = TemporalFisher(net), TemporalFisher(net, readout=RateReadout(T))
+    rate.update(batch)
+    plain.merge(rate)
+    assert plain.samples == N
+
+
+def test_weights_over_time_must_not_move_during_a_measurement():
+    net, loader = networks.fully_connected(), batches(2)
+    head = weighted(0.4, 1.6, 0.8, 1.2)
+    fisher = TemporalFisher(net, readout=head)
+    fisher.update(loader[0])
+    head.weight.copy_(torch.tensor([0.6, 1.4, 0.8, 1.2]))
+    with pytest.raises(ValueError, match=r"same weights.*0\.1.*got \[0\.15"):
+        fisher.update(loader[1])
+    assert fisher.samples == N
+    fisher.measure(loader, progress=False)
+
+
+def test_processes_that_read_out_otherwise_are_not_added_up(in_two_processes, tmp_path):
+    torch.manual_seed(0)
+    torch.save((networks.fully_connected(), batches(1)), tmp_path / "data.pt")
+    in_two_processes(f"""
+from sj_ext.fisher import TemporalFisher
+from sj_ext.readout import TemporallyWeightedOutput
+net, loader = torch.load({str(tmp_path / "data.pt")!r}, weights_only=False)
+head = TemporallyWeightedOutput({T})
+head.weight[0] += rank
+try:
+    TemporalFisher(net, readout=head).measure(loader, progress=False)
+except ValueError as error:
+    assert "same weights of `readout`" in str(error), error
+else:
+    raise AssertionError("added up")
+""")
+
+
+@pytest.mark.parametrize("estimator", ["per_sample", "batch_mean"])
+def test_an_empty_batch_is_refused_and_changes_nothing(estimator):
+    net, ((x, target),) = networks.fully_connected(), batches(1)
+    fisher = TemporalFisher(net, estimator)
+    empty = (x[:, :0], target[:0])
+    with pytest.raises(ValueError, match=r"at least one sample .* input \[4, 0, 8\]"):
+        fisher.update(empty)
+    fisher.update((x, target))
+    before = fisher.compute()
+    with pytest.raises(ValueError, match="at least one sample"):
+        fisher.update(empty)
+    assert_same(fisher.compute(), before)
 
 
 def test_every_batch_must_have_the_same_number_of_steps():

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 
@@ -25,6 +25,7 @@ _WORDS = {
     "data.time_steps": "T = {}",
     "neuron.kwargs.tau": "tau = {}",
     "optimization.optimizer": "{}",
+    "optimization.weight_decay": "weight decay {}",
     "data.label_noise": "label noise {}",
 }
 
@@ -37,9 +38,11 @@ class FisherConfig:
         name: What people call it; first part of its folder's name.
         train: How the networks are trained, as in a training run; name and output are
             set here.
-        sweep: Values of keys of `train` that are tried in all combinations, such as
+        sweep: Values of keys of `train` that are tried, such as
             `{data.time_steps: [4, 10], neuron.kwargs.tau: [2.0, 4.0]}`. A value of a
             group, such as `data`, is a mapping of some of its keys.
+        combine: `"all"` tries all combinations of swept values; `"one_at_a_time"`
+            the run as configured, and each value alone against it.
         every: Epochs between measurements; before the first and after the last there
             is always one.
         samples: How many test samples are measured, the first of a fixed order.
@@ -53,6 +56,7 @@ class FisherConfig:
     name: str = "fisher"
     train: TrainConfig = field(default_factory=TrainConfig)
     sweep: dict[str, list[Any]] = field(default_factory=dict)
+    combine: Literal["all", "one_at_a_time"] = "all"
     every: int = 2
     samples: int = 192
     batch_size: int = 64
@@ -91,12 +95,32 @@ class FisherConfig:
         """List the runs of the study.
 
         Returns:
-            One for each combination of swept values.
+            One for each combination of swept values, or the run as configured and
+            one for each value.
+
+        Raises:
+            ConfigError: If two of them would be the same.
         """
-        return [
-            _arm(self, dict(zip(self.sweep, values, strict=True)))
-            for values in itertools.product(*self.sweep.values())
+        if self.combine == "all":
+            tried = [
+                dict(zip(self.sweep, values, strict=True))
+                for values in itertools.product(*self.sweep.values())
+            ]
+        else:
+            tried = [{}, *({k: v} for k, vs in self.sweep.items() for v in vs)]
+        arms = [_arm(self, settings) for settings in tried]
+        trained = [replace(arm.train, name="run") for arm in arms]
+        folders = [arm.folder for arm in arms]
+        same = [
+            arm.label
+            for arm, train in zip(arms, trained, strict=True)
+            if trained.count(train) > 1 or folders.count(arm.folder) > 1
         ]
+        if same:
+            raise ConfigError(
+                f"Expected `sweep` to give runs that differ, got {'; '.join(same)}."
+            )
+        return arms
 
     def epochs(self, arm: "Arm") -> list[int]:
         """List after how many epochs a network is measured, from 0 to the last."""
@@ -114,7 +138,8 @@ class FisherConfig:
             "sweep": [arm.train.digest() for arm in self.arms()],
             "host": host.RELEASE,
         }
-        del content["output"]
+        # How values were combined shows in the runs that came of it.
+        del content["output"], content["combine"]
         return digest_of(content)
 
     @property
@@ -176,5 +201,6 @@ def _arm(config: FisherConfig, settings: Mapping[str, Any]) -> Arm:
 
 def _said(key: str, value: Any) -> str:
     if isinstance(value, Mapping):
-        return str(value.get("name", json.dumps(value, sort_keys=True)))
+        words = (_said(f"{key}.{part}", one) for part, one in value.items())
+        return str(value.get("name", ", ".join(words)))
     return _WORDS.get(key, key.rpartition(".")[2] + " {}").format(value)

@@ -202,7 +202,7 @@ def _write_report(
             "errors over samples (released: over batches), one network each.",
         ],
         table=table,
-        pictures=_pictures(found),
+        pictures=_pictures(config, found),
         facts={
             "samples": f"test part of {config.train.data.name}",
             **{k: v for k, v in environment.items() if not isinstance(v, (dict, list))},
@@ -210,39 +210,41 @@ def _write_report(
     )
 
 
-def _pictures(found: Sequence[Followed]) -> list[Picture]:
+def _pictures(config: FisherConfig, found: Sequence[Followed]) -> list[Picture]:
     pictures = []
     for one in found:
-        label, profiles, stem = one.arm.label, one.profiles, one.arm.folder
+        profiles, stem = one.profiles, one.arm.folder
+        title = ": ".join([config.name, *([one.arm.label] if config.sweep else [])])
         pictures += [
             Picture(
                 f"profiles_{stem}",
-                figures.profiles(profiles, label),
+                figures.profiles(profiles, title),
                 "Fisher information over the length of the prefix, epoch by epoch: of "
-                "the network, of the same on time-shuffled input, and of a stateless "
-                "readout on identical independent steps.",
+                "the network, of the same trained network given time-shuffled input, "
+                "and of a stateless readout on identical independent steps; and the "
+                "centroids of the three.",
             ),
             Picture(
                 f"centroids_{stem}",
-                figures.centroids(profiles, label),
+                figures.centroids(profiles, title),
                 "The information centroid through training, with standard errors and "
                 "both nulls; and the centroid of every layer.",
             ),
             Picture(
                 f"bias_{stem}",
-                figures.bias(profiles, label),
+                figures.bias(profiles, title),
                 "What the released procedure gives, beside the exact empirical Fisher "
                 "information of the same samples. Without bias the ratio would be 1.",
             ),
             Picture(
                 f"answers_{stem}",
-                figures.answers(profiles["network"], label),
+                figures.answers(profiles["network"], title),
                 "What the prefixes answer: loss, accuracy, and mean largest "
                 "probability.",
             ),
             Picture(
                 f"layers_{stem}",
-                figures.layers(profiles["network"], label),
+                figures.layers(profiles["network"], title),
                 "Fisher information of every layer, before training and after it.",
             ),
         ]
