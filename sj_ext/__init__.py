@@ -2,7 +2,7 @@
 
 Each part is a component of its own that works in a network built with the host's
 layers: see `sj_ext.surrogate`, `sj_ext.neuron`, `sj_ext.readout`,
-`sj_ext.taps`, `sj_ext.cka` and `sj_ext.fisher`.
+`sj_ext.taps`, `sj_ext.cka`, `sj_ext.fisher` and `sj_ext.pruning`.
 """
 
 from importlib.metadata import version
@@ -11,7 +11,7 @@ from importlib.metadata import version
 from sj_ext import host
 
 # isort: split
-from sj_ext import cka, fisher, neuron, readout, surrogate, taps
+from sj_ext import cka, fisher, neuron, pruning, readout, surrogate, taps
 from sj_ext.registry import available, create, register
 
 __version__ = version("sj_ext")
@@ -24,6 +24,7 @@ __all__ = [
     "fisher",
     "host",
     "neuron",
+    "pruning",
     "readout",
     "register",
     "surrogate",
