@@ -124,7 +124,7 @@ def test_a_search_killed_anywhere_ends_with_the_same_masks_and_figures(
             do(trial)
         except KilledError:
             torch.manual_seed(pieces)
-    assert pieces > 6
+    assert pieces >= 6
     assert without_seconds(folder.read_result()) == without_seconds(whole.result())
     last = folder.load_checkpoint()
     assert same(last["scheduler"]["masks"], whole.scheduler.masks)
