@@ -18,12 +18,11 @@ import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 
-from benchmarks.runs.config import TrainConfig
 from sj_ext.files import replace_file, write_text
 
 
@@ -35,6 +34,24 @@ class FolderInUseError(RuntimeError):
     """Another process is training in the folder."""
 
 
+class RunConfig(Protocol):
+    """What a folder asks of a run's configuration, such as `TrainConfig`."""
+
+    @property
+    def name(self) -> str:
+        """First part of the folder's name."""
+
+    @property
+    def output(self) -> str:
+        """The folder that run folders are made in."""
+
+    def digest(self) -> str:
+        """Hash what determines the result."""
+
+    def to_yaml(self) -> str:
+        """Write all keys."""
+
+
 class RunFolder:
     """One run's folder, named by the run and the hash of its configuration.
 
@@ -42,7 +59,7 @@ class RunFolder:
         config: The run's configuration; the folder lies in its `output`.
     """
 
-    def __init__(self, config: TrainConfig) -> None:
+    def __init__(self, config: RunConfig) -> None:
         self.config = config
         self.path = Path(config.output) / f"{config.name}-{config.digest()}"
 

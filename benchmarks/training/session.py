@@ -62,7 +62,7 @@ class Session:
         steps_per_epoch: int,
         mask_schedule: MaskSchedule | None = None,
     ) -> None:
-        optimizer = _optimizer(network, settings)
+        optimizer = make_optimizer(network, settings)
         self.fabric = fabric
         self.settings = settings
         self.network = network
@@ -363,9 +363,10 @@ def warmup_cosine(total: int, warmup: int) -> Callable[[int], float]:
     return factor
 
 
-def _optimizer(
+def make_optimizer(
     network: nn.Module, settings: OptimizationConfig
 ) -> torch.optim.Optimizer:
+    """Make the optimizer that a configuration names, of all parameters."""
     common = {"lr": settings.lr, "weight_decay": settings.weight_decay}
     if settings.optimizer == "sgd":
         momentum = settings.momentum

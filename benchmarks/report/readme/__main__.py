@@ -15,6 +15,7 @@ from benchmarks.report.markdown import in_ms, table, where
 from benchmarks.report.readme.cka import speed_cka
 from benchmarks.report.readme.fisher import speed_fisher
 from benchmarks.report.readme.planted import planted_table
+from benchmarks.report.readme.pruning import pruning_table
 from benchmarks.report.readme.through_training import fisher_training
 from benchmarks.report.readme.twins import cka_twins
 from benchmarks.speed.masked.neurons import HOST, OURS, RELEASED, TORCH
@@ -154,6 +155,7 @@ _TABLES: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "fisher-planted": planted_table,
     "fisher-sweep": fisher_training,
     "fisher-training": fisher_training,
+    "pruning": pruning_table,
     "speed-cka": speed_cka,
     "quickstart": _quickstart,
     "speed-fisher": speed_fisher,

@@ -1,15 +1,12 @@
 """All trials of the planted study, each in a file of its own, several at a time."""
 
 import json
-import multiprocessing
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from benchmarks import data
@@ -17,6 +14,7 @@ from benchmarks.data.frames import EventFrames
 from benchmarks.data.splits import read_split
 from benchmarks.runs.config import digest_of
 from benchmarks.runs.progress import Reporter
+from benchmarks.runs.workers import done_by_workers, one_thread
 from benchmarks.studies.planted.trial import (
     NULL,
     StudySettings,
@@ -86,17 +84,9 @@ def run_trials(
     if missing:
         reporter.line(f"planted: {len(missing)} of {len(tasks)} trials to do")
         with reporter.bar("planted", len(missing), "trials") as bar:
-            if workers == 1:
-                for task in missing:
-                    _do(task, root, settings)
-                    bar.advance()
-            else:
-                spawn = multiprocessing.get_context("spawn")
-                with ProcessPoolExecutor(workers, spawn) as pool:
-                    futures = [pool.submit(_do, t, root, settings) for t in missing]
-                    for future in as_completed(futures):
-                        future.result()
-                        bar.advance()
+            jobs = [(task, root, settings) for task in missing]
+            for _ in done_by_workers(_do, jobs, workers):
+                bar.advance()
     return [json.loads(task.file.read_text(encoding="utf-8")) for task in tasks]
 
 
@@ -108,13 +98,9 @@ def _tasks(folder: Path, settings: StudySettings, seeds: int) -> Iterator[Task]:
 
 
 def _do(task: Task, root: Path, settings: StudySettings) -> None:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with one_thread():
         frames, parts = _study_data(root, settings.pool)
         found = trial(task.position, task.seed, frames, parts, settings)
-    finally:
-        torch.set_num_threads(threads)
     write_text(task.file, json.dumps(found, indent=1) + "\n")
 
 
