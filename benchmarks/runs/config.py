@@ -137,6 +137,19 @@ class ReadoutConfig:
 
 
 @dataclass
+class LossConfig:
+    """What is minimised.
+
+    Attributes:
+        name: A registered loss, see `sj_ext.available("loss")`.
+        kwargs: Its arguments, but `label_smoothing`, which is in `optimization`.
+    """
+
+    name: str = "cross_entropy"
+    kwargs: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
 class OptimizationConfig:
     """An optimizer with linear warm-up and cosine decay to zero.
 
@@ -148,7 +161,7 @@ class OptimizationConfig:
         lr: Highest learning rate.
         weight_decay: As the optimizer has it.
         momentum: Of SGD.
-        label_smoothing: As in the cross-entropy.
+        label_smoothing: Of the cross-entropy in the loss, in [0, 1].
     """
 
     epochs: int = 10
@@ -190,6 +203,7 @@ class TrainConfig:
         neuron: Which neuron.
         surrogate: Which surrogate derivative.
         readout: Which readout.
+        loss: Which loss.
         optimization: How long and how fast.
         device: On what.
         output: Folder that run folders are made in.
@@ -202,6 +216,7 @@ class TrainConfig:
     neuron: NeuronConfig = field(default_factory=NeuronConfig)
     surrogate: SurrogateConfig = field(default_factory=SurrogateConfig)
     readout: ReadoutConfig = field(default_factory=ReadoutConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
     optimization: OptimizationConfig = field(default_factory=OptimizationConfig)
     device: DeviceConfig = field(default_factory=DeviceConfig)
     output: str = "runs"
@@ -222,6 +237,16 @@ class TrainConfig:
         at_least("seed", self.seed, 0)
         at_least("optimization.weight_decay", steps.weight_decay, 0)
         at_least("optimization.momentum", steps.momentum, 0)
+        if not 0 <= steps.label_smoothing <= 1:
+            raise ConfigError(
+                "Expected `optimization.label_smoothing` in [0, 1], got "
+                f"{steps.label_smoothing}."
+            )
+        if "label_smoothing" in self.loss.kwargs:
+            raise ConfigError(
+                "Expected no key `loss.kwargs.label_smoothing`: it is "
+                "`optimization.label_smoothing`."
+            )
         if not 0 <= self.data.label_noise <= 1:
             raise ConfigError(
                 f"Expected `data.label_noise` in [0, 1], got {self.data.label_noise}."

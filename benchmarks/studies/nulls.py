@@ -16,7 +16,7 @@ from benchmarks.data.batches import batches
 from benchmarks.data.frames import EventFrames
 from benchmarks.runs.config import OptimizationConfig
 from benchmarks.training.session import Session
-from sj_ext.readout import RateReadout
+from sj_ext.readout import RateReadout, ReadoutLoss
 
 
 def stateless_readout(features: int, classes: int) -> nn.Module:
@@ -58,6 +58,7 @@ def train_in_memory(
     settings: OptimizationConfig,
     seed: int,
     after_epoch: Callable[[Session], None] | None = None,
+    loss: ReadoutLoss | None = None,
 ) -> Session:
     """Train on the CPU without a folder: for networks that take seconds.
 
@@ -68,6 +69,7 @@ def train_in_memory(
         settings: How long and how fast.
         seed: Of the order of samples.
         after_epoch: Called before training and after every epoch.
+        loss: What is minimised; None is the cross-entropy of the mean over time.
 
     Returns:
         The session, ended.
@@ -78,7 +80,7 @@ def train_in_memory(
     validation = batches(frames, parts["validation"], 4 * settings.batch_size)
     readout = RateReadout(frames.time_steps)
     fabric = Fabric(accelerator="cpu", devices=1)
-    session = Session(fabric, net, readout, settings, len(training))
+    session = Session(fabric, net, readout, settings, len(training), loss=loss)
     if after_epoch is not None:
         after_epoch(session)
     while session.epoch < settings.epochs:

@@ -25,6 +25,7 @@ from benchmarks.runs.environment import describe_environment
 from benchmarks.runs.folder import CheckpointError, RunFolder
 from benchmarks.runs.progress import Reporter, duration
 from benchmarks.training.session import Session
+from sj_ext.readout import Readout, ReadoutLoss, TemporallyWeightedOutput
 from sj_ext.surrogate import MaskedSurrogate, MaskSchedule
 
 
@@ -132,10 +133,11 @@ def _run(
     session = Session(
         fabric,
         net,
-        _readout(config),
+        build_readout(config),
         config.optimization,
         steps_per_epoch=len(training),
         mask_schedule=_mask_schedule(config, net, steps_per_epoch=len(training)),
+        loss=build_loss(config),
     )
     # Each process draws masks of its own; the weights above are the same in all.
     fabric.seed_everything(config.seed + fabric.global_rank, verbose=False)
@@ -201,12 +203,43 @@ def _mask_schedule(
         raise ConfigError(f"`surrogate.schedule`: {error}") from error
 
 
-def _readout(config: TrainConfig) -> sj_ext.readout.Readout:
+def build_readout(config: TrainConfig) -> Readout:
+    """Build the readout that a configuration names.
+
+    Args:
+        config: Of a training run.
+
+    Returns:
+        The readout, fresh.
+
+    Raises:
+        ConfigError: If it has no such arguments.
+    """
     name, kwargs = config.readout.name, config.readout.kwargs
     try:
         return sj_ext.create("readout", name, T=config.data.time_steps, **kwargs)
     except TypeError as error:
         raise ConfigError(f"`readout.kwargs` of {name}: {error}") from error
+
+
+def build_loss(config: TrainConfig) -> ReadoutLoss:
+    """Build the loss that a configuration names.
+
+    Args:
+        config: Of a training run.
+
+    Returns:
+        The loss.
+
+    Raises:
+        ConfigError: If it has no such arguments.
+    """
+    name, kwargs = config.loss.name, config.loss.kwargs
+    smoothing = config.optimization.label_smoothing
+    try:
+        return sj_ext.create("loss", name, label_smoothing=smoothing, **kwargs)
+    except TypeError as error:
+        raise ConfigError(f"`loss.kwargs` of {name}: {error}") from error
 
 
 def _resume(
@@ -292,12 +325,14 @@ def _add_to(board: SummaryWriter, row: Mapping[str, float]) -> None:
 def _test(
     session: Session, loader: DataLoader[Batch], names: list[str], folder: RunFolder
 ) -> None:
-    accuracy, logits, weight = {}, {}, {}
+    accuracy, unweighted, logits, weight = {}, {}, {}, {}
     for which in ("last", "selected"):
         if which == "selected":
             session.use_selected()
         found, target = session.predict(loader)
         accuracy[which], _ = session.evaluate(found, target)
+        if isinstance(session.readout, TemporallyWeightedOutput):
+            unweighted[which] = session.unweighted_accuracy(found, target)
         logits[which] = found.transpose(0, 1).numpy()
         weight[which] = _weight(session)
     if not session.fabric.is_global_zero:
@@ -315,6 +350,7 @@ def _test(
     folder.write_result(
         {
             "test_accuracy": accuracy,
+            **({"test_accuracy_unweighted": unweighted} if unweighted else {}),
             "validation_accuracy": session.selected.accuracy,
             "selected_epoch": session.selected.epoch,
             "epochs": session.epoch,
@@ -329,6 +365,9 @@ def _test(
 
 
 def _weight(session: Session) -> Tensor:
-    """Give the weight of each step in the readout: 1 where it has none."""
-    weight = getattr(session.readout, "weight", torch.ones(session.readout.T))
-    return weight.detach().cpu().clone()
+    """Give the weight of each step, of mean 1; NaN if it is no weighted mean."""
+    T = session.readout.T
+    try:
+        return (T * session.readout.shares(T)).float()
+    except TypeError:
+        return torch.full((T,), torch.nan)

@@ -15,7 +15,12 @@ from torch.utils.data import DataLoader
 
 from benchmarks.data.batches import Batch
 from benchmarks.runs.config import CalibrationConfig, OptimizationConfig
-from sj_ext.readout import Readout
+from sj_ext.readout import (
+    CrossEntropyLoss,
+    Readout,
+    ReadoutLoss,
+    TemporallyWeightedOutput,
+)
 from sj_ext.surrogate import MaskSchedule, calibrate_window, gradient_density
 from sj_ext.surrogate.density import LayerDensity
 
@@ -51,6 +56,8 @@ class Session:
         settings: How long and how fast.
         steps_per_epoch: Optimizer steps in an epoch.
         mask_schedule: Moves a number of the network's masks with each of them.
+        loss: What is minimised; None is the cross-entropy of what is read out, with
+            the label smoothing of `settings`.
     """
 
     def __init__(
@@ -61,6 +68,7 @@ class Session:
         settings: OptimizationConfig,
         steps_per_epoch: int,
         mask_schedule: MaskSchedule | None = None,
+        loss: ReadoutLoss | None = None,
     ) -> None:
         optimizer = make_optimizer(network, settings)
         self.fabric = fabric
@@ -75,7 +83,7 @@ class Session:
                 warmup=round(settings.warmup_epochs * steps_per_epoch),
             ),
         )
-        self.loss = nn.CrossEntropyLoss(label_smoothing=settings.label_smoothing)
+        self.loss = loss or CrossEntropyLoss(settings.label_smoothing)
         self.mask_schedule = mask_schedule
         self.windows: dict[str, dict[str, float]] = {}
         # An ANN has no surrogate derivatives whose density could be measured.
@@ -134,7 +142,7 @@ class Session:
         seconds = time.perf_counter() - start
         logits, target = self.predict(validation)
         accuracy, loss = self.evaluate(logits, target)
-        weight = getattr(self.readout, "weight", None)
+        self._count_heldout(logits, target)
         row: dict[str, float] = {
             "epoch": self.epoch + 1,
             "lr": learning_rate,
@@ -146,8 +154,13 @@ class Session:
             "seconds": seconds,
             "samples_per_second": sums["samples"] / seconds,
         }
-        if weight is not None:
-            row |= {f"readout_weight_{t}": float(w) for t, w in enumerate(weight)}
+        if isinstance(self.readout, TemporallyWeightedOutput):
+            weights = enumerate(self.readout.weight.tolist())
+            row["validation_accuracy_unweighted"] = self.unweighted_accuracy(
+                logits, target
+            )
+            row["readout_deviation"] = self.readout.deviation
+            row |= {f"readout_weight_{t}": w for t, w in weights}
         self.history.append(row)
         if (accuracy, -loss) > (self.selected.accuracy, -self.selected.loss):
             self.selected = Selected(
@@ -186,8 +199,7 @@ class Session:
                 logits = self._measured(frames)
             else:
                 logits = self.model(frames)
-            output = self.readout(logits)
-            loss = self.loss(output, target)
+            loss = self.loss(logits, target, self.readout)
             if not torch.isfinite(loss):
                 raise FloatingPointError(
                     f"The training loss became {loss.item()} in epoch "
@@ -199,6 +211,7 @@ class Session:
             self.scheduler.step()
             if self.mask_schedule is not None:
                 self.mask_schedule.step()
+            output = self.readout(logits.detach())
             self.readout.update(logits.detach(), target)
             functional.reset_net(self.network)
             sums += torch.stack(
@@ -272,6 +285,29 @@ class Session:
         output = self.readout(logits.to(self.fabric.device)).cpu()
         accuracy = (output.argmax(1) == target).double().mean()
         return float(accuracy), float(nn.functional.cross_entropy(output, target))
+
+    def unweighted_accuracy(self, logits: Tensor, target: Tensor) -> float:
+        """Judge logits as if all weights of the weighted readout were 1.
+
+        Args:
+            logits: `[t, n, K]`.
+            target: `[n]`.
+
+        Returns:
+            Accuracy in [0, 1].
+        """
+        assert isinstance(self.readout, TemporallyWeightedOutput)
+        with self.readout.unweighted():
+            accuracy, _ = self.evaluate(logits, target)
+        return accuracy
+
+    def _count_heldout(self, logits: Tensor, target: Tensor) -> None:
+        """Show the readout the validation part, in case its weights follow that."""
+        self.readout.eval()
+        # Every process has all of it, and the readout sums over processes.
+        share = slice(self.fabric.global_rank, None, self.fabric.world_size)
+        own = logits[:, share].to(self.fabric.device)
+        self.readout.update(own, target[share].to(self.fabric.device))
 
     def use_selected(self) -> None:
         """Put the validation-selected weights back into network and readout."""

@@ -1,10 +1,11 @@
 """Outputs of the first t steps: pure functions of logits `[T, N, K]`.
 
-With weights w_s of a readout the output of the first t steps is
+With the shares of a readout in the first t steps, which sum to 1, their output is
 
-    o_t = sum_{s <= t} w_s logits_s / sum_{s <= t} w_s,
+    o_t = sum_{s <= t} share_ts logits_s,
 
-the mean where all weights are one, and the network answers softmax(o_t).
+the mean where all are alike and step t where it has all, and the network answers
+softmax(o_t). A readout that is no weighted mean, such as the maximum, has no shares.
 """
 
 from collections.abc import Sequence
@@ -35,27 +36,19 @@ def shares(T: int, steps: Sequence[int], readout: Readout | None = None) -> Tens
         TypeError: If the readout has no weights over time.
         ValueError: If it is for another T, or the weights of a prefix sum to zero.
     """
-    if readout is None or isinstance(readout, RateReadout):
-        weight = torch.ones(T, dtype=torch.float64)
-    else:
-        found = getattr(readout, "weight", None)
-        if not isinstance(found, Tensor) or found.ndim != 1:
-            raise TypeError(
-                "Expected `readout` to have weights over time, `weight` [T], got "
-                f"{type(readout).__name__}."
-            )
-        weight = found.detach().double().cpu()
-    if readout is not None and readout.T != T:
+    if readout is None:
+        readout = RateReadout(T)
+    if readout.T != T:
         raise ValueError(f"Expected `readout` for T={T} steps, got T={readout.T}.")
-    prefix = torch.arange(1, T + 1) <= torch.tensor(list(steps))[:, None]
-    kept = weight * prefix
-    total = kept.sum(1, keepdim=True)
-    if not bool((total > 0).all()):
+    found = torch.zeros(len(steps), T, dtype=torch.float64)
+    for row, t in zip(found, steps, strict=True):
+        row[:t] = readout.shares(t)
+    if not bool(found.isfinite().all()):
         raise ValueError(
             "Expected a `readout` whose weights have a positive sum over every "
-            f"prefix, got {weight.tolist()}."
+            f"prefix, got the shares {found.tolist()}."
         )
-    return kept / total
+    return found
 
 
 def prefix_logits(logits: Tensor, share: Tensor) -> Tensor:

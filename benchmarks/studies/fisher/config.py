@@ -201,6 +201,9 @@ def _arm(config: FisherConfig, settings: Mapping[str, Any]) -> Arm:
 
 def _said(key: str, value: Any) -> str:
     if isinstance(value, Mapping):
-        words = (_said(f"{key}.{part}", one) for part, one in value.items())
-        return str(value.get("name", ", ".join(words)))
+        if "name" not in value:
+            words = (_said(f"{key}.{part}", one) for part, one in value.items())
+            return ", ".join(words)
+        kwargs = value.get("kwargs", {}).items()
+        return " ".join([value["name"], *(f"{k} {v}" for k, v in kwargs)])
     return _WORDS.get(key, key.rpartition(".")[2] + " {}").format(value)

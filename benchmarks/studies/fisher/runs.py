@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-import sj_ext
 from benchmarks import data
 from benchmarks.data.batches import batches
 from benchmarks.data.frames import EventFrames
@@ -17,6 +16,7 @@ from benchmarks.data.label_noise import with_label_noise
 from benchmarks.data.planted_steps import identical_steps
 from benchmarks.data.splits import read_split
 from benchmarks.models.build import build_network
+from benchmarks.runs.command_line import ConfigError
 from benchmarks.runs.folder import CheckpointError, RunFolder
 from benchmarks.runs.progress import Bar, Reporter
 from benchmarks.studies.fisher.config import Arm, FisherConfig
@@ -26,7 +26,7 @@ from benchmarks.studies.nulls import (
     time_shuffled,
     train_in_memory,
 )
-from benchmarks.tasks.train import train
+from benchmarks.tasks.train import build_loss, build_readout, train
 from benchmarks.training.session import Session
 from sj_ext.files import replace_file
 from sj_ext.fisher import FisherResult, TemporalFisher
@@ -76,7 +76,14 @@ def follow(config: FisherConfig, arm: Arm, reporter: Reporter) -> Followed:
 
     Returns:
         All results, which are files in the arm's folder: `MEASUREMENT/epoch-000.npz`.
+
+    Raises:
+        ConfigError: If the readout's prefixes are no weighted means of steps.
     """
+    try:
+        build_readout(arm.train).shares(arm.train.data.time_steps)
+    except TypeError as error:
+        raise ConfigError(f"`train.readout`: {error}") from error
     folder = config.folder / arm.folder
     epochs = config.epochs(arm)
     training = replace(arm.train, output=str(config.folder / "networks"))
@@ -173,12 +180,7 @@ class _Measured:
         ]
         if not names:
             return
-        readout = sj_ext.create(
-            "readout",
-            self._training.readout.name,
-            T=self._frames.time_steps,
-            **self._training.readout.kwargs,
-        )
+        readout = build_readout(self._training)
         if epoch == 0:
             net = self._untrained()
         else:
@@ -229,6 +231,7 @@ class _Measured:
             self._training.optimization,
             self._training.seed,
             measure,
+            build_loss(self._training),
         )
 
     def _measure(

@@ -1,0 +1,169 @@
+"""The losses that a configuration names: of logits, target and readout."""
+
+from abc import abstractmethod
+from typing import Literal
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sj_ext.readout.losses import (
+    check_lambda,
+    check_strength,
+    temporal_concentration_loss,
+    temporal_efficient_training_loss,
+)
+from sj_ext.readout.readout import Readout
+from sj_ext.registry import register
+
+
+class ReadoutLoss(nn.Module):
+    """A scalar from the logits of all steps, the target and the readout.
+
+    Args:
+        label_smoothing: As in `torch.nn.functional.cross_entropy`.
+
+    Raises:
+        ValueError: If `label_smoothing` is not in [0, 1].
+    """
+
+    def __init__(self, label_smoothing: float = 0.0) -> None:
+        super().__init__()
+        if not 0.0 <= label_smoothing <= 1.0:
+            raise ValueError(
+                f"Expected `label_smoothing` in [0, 1], got {label_smoothing!r}."
+            )
+        self.label_smoothing = float(label_smoothing)
+
+    @abstractmethod
+    def forward(self, logits: Tensor, target: Tensor, readout: Readout) -> Tensor:
+        """Compute the loss of a batch.
+
+        Args:
+            logits: `[t, N, K]`.
+            target: `[N]`, class indices, or `[N, K]`, probabilities.
+            readout: What answers are read out with.
+
+        Returns:
+            A scalar: the mean over samples.
+        """
+        raise NotImplementedError
+
+    def extra_repr(self) -> str:
+        """Show the smoothing."""
+        return f"label_smoothing={self.label_smoothing}"
+
+
+@register("loss", "cross_entropy")
+class CrossEntropyLoss(ReadoutLoss):
+    """Cross-entropy of what is read out: with a weighted readout, of its mean.
+
+    Args:
+        label_smoothing: As in `torch.nn.functional.cross_entropy`.
+    """
+
+    def forward(self, logits: Tensor, target: Tensor, readout: Readout) -> Tensor:
+        """Compute the cross-entropy of `readout(logits)`.
+
+        Args:
+            logits: `[t, N, K]`.
+            target: `[N]`, class indices, or `[N, K]`, probabilities.
+            readout: What answers are read out with.
+
+        Returns:
+            A scalar: the mean over samples.
+        """
+        smoothing = self.label_smoothing
+        return F.cross_entropy(readout(logits), target, label_smoothing=smoothing)
+
+
+@register("loss", "temporal_efficient_training")
+class TemporalEfficientTrainingLoss(ReadoutLoss):
+    """`temporal_efficient_training_loss` as a module; it does not use the readout.
+
+    Args:
+        lambda_: Share of the term that holds the logits near `phi`, in [0, 1].
+        phi: The level of logits.
+        label_smoothing: As in `torch.nn.functional.cross_entropy`.
+
+    Raises:
+        ValueError: If an argument is outside its range.
+    """
+
+    def __init__(
+        self, lambda_: float = 0.05, phi: float = 1.0, label_smoothing: float = 0.0
+    ) -> None:
+        super().__init__(label_smoothing)
+        check_lambda(lambda_)
+        self.lambda_ = float(lambda_)
+        self.phi = float(phi)
+
+    def forward(self, logits: Tensor, target: Tensor, readout: Readout) -> Tensor:
+        """Compute the loss of each step by itself.
+
+        Args:
+            logits: `[t, N, K]`.
+            target: `[N]`, class indices, or `[N, K]`, probabilities.
+            readout: Not used.
+
+        Returns:
+            A scalar: the mean over samples.
+        """
+        return temporal_efficient_training_loss(
+            logits, target, self.lambda_, self.phi, self.label_smoothing
+        )
+
+    def extra_repr(self) -> str:
+        """Show the settings."""
+        return f"lambda_={self.lambda_}, phi={self.phi}, {super().extra_repr()}"
+
+
+@register("loss", "temporal_concentration")
+class TemporalConcentrationLoss(ReadoutLoss):
+    """`temporal_concentration_loss` as a module, on the prefixes of the readout.
+
+    Args:
+        strength: How much the centroid counts beside the cross-entropy, at least 0.
+        direction: Where the centroid is to move, `"early"` or `"late"`.
+        label_smoothing: As in `torch.nn.functional.cross_entropy`.
+
+    Raises:
+        ValueError: If an argument is outside its range.
+    """
+
+    def __init__(
+        self,
+        strength: float = 1.0,
+        direction: Literal["early", "late"] = "early",
+        label_smoothing: float = 0.0,
+    ) -> None:
+        super().__init__(label_smoothing)
+        check_strength(strength, direction)
+        self.strength = float(strength)
+        self.direction = direction
+
+    def forward(self, logits: Tensor, target: Tensor, readout: Readout) -> Tensor:
+        """Compute cross-entropy and centroid of what the prefixes answer.
+
+        Args:
+            logits: `[t, N, K]`.
+            target: `[N]`, class indices, or `[N, K]`, probabilities.
+            readout: What answers are read out with.
+
+        Returns:
+            A scalar.
+        """
+        return temporal_concentration_loss(
+            logits,
+            target,
+            self.strength,
+            self.direction,
+            readout=readout,
+            label_smoothing=self.label_smoothing,
+        )
+
+    def extra_repr(self) -> str:
+        """Show the settings."""
+        return (
+            f"strength={self.strength}, direction={self.direction!r}, "
+            f"{super().extra_repr()}"
+        )
