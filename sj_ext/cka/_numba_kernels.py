@@ -90,3 +90,17 @@ def unbiased_row(gram, rounding, out):  # type: ignore[no-untyped-def]
         place += target.size
     if not np.sqrt(left) > rounding * np.sqrt(before):
         out[:] = 0.0
+
+
+@compiled(fastmath={"reassoc", "contract"})
+def weighted_sum(x, weights, shift):  # type: ignore[no-untyped-def]
+    """Sum x, NaN as 0.5, by weights that repeat with a factor for each repetition."""
+    total = 0.0
+    for number in range(-(-x.size // weights.size)):
+        part = x[number * weights.size : (number + 1) * weights.size]
+        s = 0.0
+        for i in range(part.size):
+            v = np.float64(part[i])
+            s += (v if v == v else 0.5) * weights[i]
+        total += (1.0 + (number * shift) % 1.0) * s
+    return total

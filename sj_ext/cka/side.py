@@ -10,6 +10,7 @@ from spikingjelly.activation_based import functional
 from torch import Tensor, nn
 
 from sj_ext.cka.batches import network_input, sample_identity
+from sj_ext.cka.gram import kernels
 from sj_ext.cka.summary import LayerSummary
 from sj_ext.taps import Record as TapsRecord
 from sj_ext.taps import preserved, taps
@@ -231,7 +232,11 @@ def _check_targets(samples: int, batch: Any, side: Side) -> None:
 
 
 def _print(tensor: Tensor) -> Print:
-    flat = tensor.reshape(-1)
+    flat = tensor.detach().reshape(-1)
+    if flat.device.type == "cpu" and flat.dtype in (torch.float32, torch.float64):
+        weights = _weights(flat.device).numpy()
+        summed = kernels().weighted_sum(flat.numpy(), weights, _GOLDEN)
+        return tuple(tensor.shape), float(summed)
     total = torch.zeros((), dtype=torch.float64, device=flat.device)
     weights = _weights(flat.device)
     for number, part in enumerate(flat.split(_PRINTED_AT_ONCE)):

@@ -63,3 +63,15 @@ def test_a_product_with_itself_is_symmetric_to_the_bit(width):
     torch.testing.assert_close(
         found, x.double() @ x.double().T, rtol=1e-5, atol=1e-5 * width
     )
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_weighted_sum_repeats_its_weights_with_factors(dtype):
+    x = np.random.default_rng(0).normal(size=23).astype(dtype)
+    x[5] = np.nan
+    weights = np.linspace(1.0, 2.0, 10)
+    expected = sum(
+        (1.0 + (place // 10 * 0.6) % 1.0) * weights[place % 10] * value
+        for place, value in enumerate(np.nan_to_num(x.astype(np.float64), nan=0.5))
+    )
+    assert kernels.weighted_sum(x, weights, 0.6) == pytest.approx(expected)
