@@ -1,6 +1,12 @@
 """What every test shares: which host runs, real data, seeds, hypothesis profiles."""
 
 import os
+
+# Sums on the CPU depend on the number of threads, so it is the same everywhere; and
+# processes of tests that run side by side would wait for each other with more. Set
+# before anything is imported that reads it, for child processes too.
+os.environ["OMP_NUM_THREADS"] = "1"
+
 import random
 from pathlib import Path
 
@@ -30,8 +36,7 @@ hypothesis.settings.register_profile(
 hypothesis.settings.register_profile("full", max_examples=200, deadline=None)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
-# Sums on the CPU depend on the number of threads, so it is the same everywhere.
-torch.set_num_threads(2)
+torch.set_num_threads(1)
 
 
 def pytest_configure(config: pytest.Config) -> None:
