@@ -68,11 +68,14 @@ class Recording:
         return self.name, found.st_size, found.st_mtime_ns
 
 
-def recordings(raw_root: str | os.PathLike[str]) -> tuple[list[Recording], list[str]]:
+def recordings(
+    raw_root: str | os.PathLike[str], suffix: str = ".npz"
+) -> tuple[list[Recording], list[str]]:
     """List the event files of a folder `raw_root/<class>/*.npz`.
 
     Args:
         raw_root: Such as `events_np` of the host.
+        suffix: Of the original files, which the recordings are named by.
 
     Returns:
         The recordings in the order of the host's data set, and the classes.
@@ -83,7 +86,7 @@ def recordings(raw_root: str | os.PathLike[str]) -> tuple[list[Recording], list[
     root = Path(raw_root)
     classes = sorted(path.name for path in root.glob("*") if path.is_dir())
     found = [
-        Recording(path, f"{name}/{path.stem}", label)
+        Recording(path, f"{name}/{path.stem}{suffix}", label)
         for label, name in enumerate(classes)
         for path in sorted((root / name).glob("*.npz"))
     ]
@@ -271,13 +274,11 @@ def open_cache(
             if all(cache.header.get(key) == value for key, value in wanted.items()):
                 return cache
             _log.warning("%s is of other events or settings: built again.", path)
-    for dtype in _TYPES:
-        try:
-            _build(path, found, binning, wanted | {"dtype": dtype}, workers, progress)
-            break
-        except _TooWideError:
-            if dtype == _TYPES[-1]:
-                raise
+    narrow, wide = ({**wanted, "dtype": dtype} for dtype in _TYPES)
+    try:
+        _build(path, found, binning, narrow, workers, progress)
+    except _TooWideError:
+        _build(path, found, binning, wide, workers, progress)
     return FrameCache(path, verify=False)
 
 

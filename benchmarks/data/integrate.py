@@ -6,6 +6,7 @@ smaller size where wanted, and an empty slice of time gives an empty frame.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
@@ -120,7 +121,7 @@ def slices(t: NDArray[np.int64], binning: Binning) -> list[tuple[int, int]]:
     steps, n = binning.time_steps, len(t)
     if binning.split_by == "number":
         ends = [n // steps * step for step in range(steps)] + [n]
-        return list(zip(ends, ends[1:], strict=False))
+        return list(pairwise(ends))
     if not n:
         return [(0, 0)] * steps
     first = int(t[0])

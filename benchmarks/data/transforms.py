@@ -198,7 +198,7 @@ class Mixed(NamedTuple):
 
 @dataclass(frozen=True)
 class EventMixup:
-    """Keep each event of a sample with a probability, each of its partner's with 1 - it.
+    """Keep some events of a sample and the complementary share of another's.
 
     Mixup (Zhang et al. 2018) of events rather than of values: counts stay whole, and
     the number of events that of one recording. The probability is
