@@ -14,6 +14,8 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional
 
+from benchmarks.runs.config import DataConfig
+
 __all__ = [
     "PRESETS",
     "Crop",
@@ -30,6 +32,7 @@ __all__ = [
     "Transform",
     "augmentation",
     "collate",
+    "input_transform",
 ]
 
 Transform: TypeAlias = Callable[[Tensor, Generator], Tensor]
@@ -255,6 +258,36 @@ def augmentation(name: str) -> Transform:
     def apply(frames: Tensor, generator: Generator) -> Tensor:
         for transform in PRESETS[name]:
             frames = transform(frames, generator)
+        return frames
+
+    return apply
+
+
+def input_transform(config: DataConfig, training: bool) -> Transform | None:
+    """Put together what a run does with its frames.
+
+    Counts are whole until they are resized, so events are dropped before; what moves
+    pixels comes after, at the size that its paper has.
+
+    Args:
+        config: Of the run.
+        training: Whether for the training part, which alone is augmented.
+
+    Returns:
+        The transform; None where frames stay as they are.
+    """
+    steps: list[Transform] = []
+    if config.resize is not None:
+        steps.append(Resize((config.resize, config.resize)))
+    if training and config.augment is not None:
+        place = 0 if config.augment == "eventdrop" else len(steps)
+        steps.insert(place, augmentation(config.augment))
+    if not steps:
+        return None
+
+    def apply(frames: Tensor, generator: Generator) -> Tensor:
+        for step in steps:
+            frames = step(frames, generator)
         return frames
 
     return apply
