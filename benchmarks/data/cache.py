@@ -193,7 +193,8 @@ class FrameCache(Dataset[tuple[Tensor, int]]):
         """
         indices = torch.as_tensor(indices)
         if self._frames is not None:
-            return self._frames[indices]
+            # Whole rows; indexing by a tensor copies number by number.
+            return self._frames.index_select(0, indices)
         out = np.empty((len(indices), *self._shape), self._type)
         for place, index in enumerate(indices.tolist()):
             unpack(self._sample(index).tobytes(), out[place])
