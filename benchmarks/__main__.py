@@ -12,7 +12,7 @@ from sj_ext.registry import UnknownNameError
 _TASKS = {
     "quickstart": "train three networks on the event digits and write a report",
     "train": "train one network: --config FILE [--key value ...]",
-    "data": "prepare a data set: prepare NAME --root DIR",
+    "data": "data sets: status, prepare or check NAME --root DIR",
     "cka": "compare spiking networks with their ANN twins by CKA: --config FILE",
     "fisher": "Fisher information over time: --config FILE, or --planted",
     "prune": "pruning searches at full T and at fewer steps: --config FILE",

@@ -7,7 +7,6 @@ it. The train/validation/test lists are in `benchmarks.data.splits`.
 import importlib
 import os
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from benchmarks.data.frames import DamagedDataError, EventFrames, Progress
@@ -17,16 +16,23 @@ __all__ = [
     "EventFrames",
     "Progress",
     "available",
+    "check",
     "load",
     "prepare",
+    "status",
 ]
 
 # Modules with `prepare(root, *, time_steps, progress, ...)` and
 # `load(root, time_steps)`; imported on first use, as their libraries are heavy.
 _DATA_SETS = {
     "cifar10": "benchmarks.data.cifar",
+    "cifar10_dvs": "benchmarks.data.event_sets",
+    "dvs128_gesture": "benchmarks.data.event_sets",
+    "dvs128_objects": "benchmarks.data.event_sets",
     "event_digits": "benchmarks.data.event_digits",
+    "n_caltech101": "benchmarks.data.event_sets",
     "planted_digits": "benchmarks.data.planted",
+    "shd": "benchmarks.data.event_sets",
 }
 
 
@@ -79,9 +85,53 @@ def load(name: str, root: str | os.PathLike[str], time_steps: int = 10) -> Event
     return data
 
 
-def _module(name: str) -> ModuleType:
+def status(name: str, root: str | os.PathLike[str]) -> list[str]:
+    """Say what of a data set is in a folder, and what to do next.
+
+    Args:
+        name: One of `available()`.
+        root: Folder of this data set alone.
+
+    Returns:
+        Lines for people.
+    """
+    found: Any = _module(name)
+    if hasattr(found, "status"):
+        lines: list[str] = found.status(root)
+        return lines
+    problems = check(name, root)
+    return [found.DESCRIPTION, *(problems or [f"{root}: complete"])]
+
+
+def check(
+    name: str, root: str | os.PathLike[str], progress: Progress | None = None
+) -> list[str]:
+    """Verify the files of a data set.
+
+    Args:
+        name: One of `available()`.
+        root: Folder of this data set alone.
+        progress: Called with the stage, how much is done, and of how much.
+
+    Returns:
+        What is wrong, each with the file's name; empty where all is well.
+    """
+    found: Any = _module(name)
+    if hasattr(found, "check"):
+        problems: list[str] = found.check(root, progress)
+        return problems
+    try:
+        found.load(root, 10)
+    except (FileNotFoundError, DamagedDataError) as error:
+        return [str(error)]
+    return []
+
+
+def _module(name: str) -> Any:
     if name not in _DATA_SETS:
         raise ValueError(
             f"Expected `name` to be one of {', '.join(available())}, got {name!r}."
         )
-    return importlib.import_module(_DATA_SETS[name])
+    module = importlib.import_module(_DATA_SETS[name])
+    # Several sets share one module, where an object stands for each.
+    return module.EventSet(name) if hasattr(module, "EventSet") else module

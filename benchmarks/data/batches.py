@@ -1,5 +1,6 @@
 """Batches `[T, N, C, H, W]` from samples that lie in memory as `[n, T, C, H, W]`."""
 
+import hashlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -8,6 +9,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from benchmarks.data.frames import EventFrames
+from benchmarks.data.transforms import Transform
 
 
 class Batch(NamedTuple):
@@ -27,9 +29,20 @@ class Batch(NamedTuple):
 class _Part(Dataset[int]):
     """The samples of one part of a split, fetched a batch at a time."""
 
-    def __init__(self, data: EventFrames, indices: Tensor) -> None:
+    def __init__(
+        self,
+        data: EventFrames,
+        indices: Tensor,
+        augment: Transform | None,
+        device: torch.device | None,
+        seed: int,
+    ) -> None:
         self._data = data
         self._indices = indices
+        self._augment = augment
+        self._device = device
+        self._seed = seed
+        self.sampler: DistributedSampler[int] | None = None
 
     def __len__(self) -> int:
         return len(self._indices)
@@ -37,8 +50,19 @@ class _Part(Dataset[int]):
     def __getitems__(self, positions: Sequence[int]) -> Batch:
         index = torch.as_tensor(positions)
         chosen = self._indices[index]
-        frames = self._data.frames[chosen].transpose(0, 1)
-        return Batch(frames.float().contiguous(), self._data.labels[chosen], index)
+        # Moved as small integers, a quarter of the bytes of what they become.
+        frames = self._data.frames[chosen].to(self._device).transpose(0, 1)
+        frames = frames.float().contiguous()
+        if self._augment is not None:
+            frames = self._augment(frames, self._generator(positions))
+        return Batch(frames, self._data.labels[chosen], index)
+
+    def _generator(self, positions: Sequence[int]) -> torch.Generator:
+        """Draw by seed, epoch and samples alone, so that a resumed run draws alike."""
+        epoch = 0 if self.sampler is None else self.sampler.epoch
+        text = f"{self._seed}:{epoch}:{','.join(map(str, positions))}"
+        number = hashlib.sha256(text.encode()).digest()[:7]
+        return torch.Generator().manual_seed(int.from_bytes(number))
 
 
 def batches(
@@ -50,6 +74,8 @@ def batches(
     seed: int = 0,
     rank: int = 0,
     world_size: int = 1,
+    augment: Transform | None = None,
+    device: torch.device | None = None,
 ) -> DataLoader[Batch]:
     """Load one part of a split batch by batch.
 
@@ -66,6 +92,9 @@ def batches(
         seed: Of the order.
         rank: Number of this process.
         world_size: Number of processes.
+        augment: Changes the frames of each batch; what it draws follows from `seed`,
+            the epoch and the samples of the batch.
+        device: Where frames are augmented and delivered; None leaves them.
 
     Returns:
         A loader of `Batch`.
@@ -75,10 +104,11 @@ def batches(
     """
     if not len(indices):
         raise ValueError("Expected `indices` to name at least one sample, got none.")
-    part = _Part(data, indices)
+    part = _Part(data, indices, augment, device, seed)
     sampler: DistributedSampler[int] = DistributedSampler(
         part, num_replicas=world_size, rank=rank, shuffle=shuffle, seed=seed
     )
+    part.sampler = sampler
     return DataLoader(
         part,
         batch_size=batch_size,

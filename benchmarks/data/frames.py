@@ -39,8 +39,8 @@ class EventFrames:
     """Recordings as counts of events.
 
     Attributes:
-        frames: Events counted per time step, polarity (OFF, ON) and pixel, uint8
-            `[n, T, C, H, W]`.
+        frames: Events counted per time step, polarity (OFF, ON) and pixel,
+            `[n, T, C, H, W]`, uint8, or int16 where a count exceeds 255.
         labels: Index into `classes`, int64 `[n]`.
         names: `class/file` of the recording each sample comes from, without
             repetition.
@@ -61,9 +61,9 @@ class EventFrames:
             ValueError: A shape, a type, a label or a name is wrong.
         """
         frames, labels = self.frames, self.labels
-        if frames.dtype != torch.uint8 or frames.ndim != 5:
+        if frames.dtype not in (torch.uint8, torch.int16) or frames.ndim != 5:
             raise ValueError(
-                "Expected `frames` uint8 [n, T, C, H, W], got "
+                "Expected `frames` uint8 or int16 [n, T, C, H, W], got "
                 f"{frames.dtype} {list(frames.shape)}."
             )
         n = len(frames)

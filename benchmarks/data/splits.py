@@ -7,6 +7,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,10 +19,22 @@ import torch
 from benchmarks.data.frames import DamagedDataError
 from sj_ext.files import write_text
 
-__all__ = ["SPLITS", "Split", "make_split", "read_split", "split_file", "write_split"]
+__all__ = [
+    "SEEDS",
+    "SPLITS",
+    "Split",
+    "make_split",
+    "read_split",
+    "split_file",
+    "write_numbered",
+    "write_split",
+]
 
 SPLITS = Path(__file__).resolve().parent.parent / "splits"
 """Folder of the lists."""
+
+SEEDS = 5
+"""How many splits there are of each set: `NAME`, `NAME_1` ... `NAME_4`."""
 
 _PARTS = ("train", "validation", "test")
 
@@ -208,6 +221,60 @@ def write_split(split: Split, path: str | os.PathLike[str]) -> None:
     write_text(path, json.dumps(content, indent=1) + "\n")
 
 
+def write_numbered(split: Split, path: str | os.PathLike[str], pattern: str) -> None:
+    """Write lists of regularly named files in short; `read_split` reads them too.
+
+    Args:
+        split: The lists; a file is named by `pattern` and its number.
+        path: The file.
+        pattern: Such as `cifar10_{label}_{number}.aedat`.
+
+    Raises:
+        ValueError: A file is named otherwise.
+    """
+    content = dataclasses.asdict(split) | {
+        "checksum": split.checksum,
+        "pattern": pattern,
+    }
+    escaped = re.escape(pattern).replace(r"\{label\}", "(?P<label>.+)")
+    expression = re.compile(escaped.replace(r"\{number\}", r"(?P<number>\d+)"))
+    for part in _PARTS:
+        numbers: dict[str, list[int]] = defaultdict(list)
+        for name in getattr(split, part):
+            label, _, file = name.partition("/")
+            found = expression.fullmatch(file)
+            if found is None or found["label"] != label:
+                raise ValueError(f"Expected files named {pattern}, got {name}.")
+            numbers[label].append(int(found["number"]))
+        content[part] = {
+            label: _ranges(sorted(some)) for label, some in numbers.items()
+        }
+    write_text(path, json.dumps(content, indent=1) + "\n")
+
+
+def _ranges(numbers: Sequence[int]) -> str:
+    """Write rising numbers as `0-3,7`."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and runs[-1][1] + 1 == number:
+            runs[-1][1] = number
+        else:
+            runs.append([number, number])
+    return ",".join(f"{a}-{b}" if b > a else str(a) for a, b in runs)
+
+
+def _expanded(lists: Mapping[str, str], pattern: str) -> tuple[str, ...]:
+    names = []
+    for label, text in lists.items():
+        for run in filter(None, text.split(",")):
+            first, _, last = run.partition("-")
+            names += [
+                f"{label}/{pattern.format(label=label, number=number)}"
+                for number in range(int(first), int(last or first) + 1)
+            ]
+    return tuple(sorted(names))
+
+
 def read_split(name: str | os.PathLike[str]) -> Split:
     """Read lists.
 
@@ -229,8 +296,13 @@ def read_split(name: str | os.PathLike[str]) -> Split:
     try:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         expected = content.pop("checksum")
+        pattern = content.pop("pattern", "")
         lists = {
-            key: tuple(value) if isinstance(value, list) else value
+            key: _expanded(value, pattern)
+            if isinstance(value, dict)
+            else tuple(value)
+            if isinstance(value, list)
+            else value
             for key, value in content.items()
         }
         split = Split(**lists)
@@ -245,10 +317,16 @@ def read_split(name: str | os.PathLike[str]) -> Split:
 
 def _write_all() -> None:
     from benchmarks.data import event_digits
+    from benchmarks.data.sets import CIFAR10_DVS, new_splits
 
-    split = event_digits.new_split()
-    write_split(split, split_file(split.name))
-    print(f"{split_file(split.name)}: checksum {split.checksum}")
+    for seed in range(SEEDS):
+        split = event_digits.new_split(seed)
+        path = split_file(split.name + (f"_{seed}" if seed else ""))
+        write_split(split, path)
+        print(f"{path}: checksum {split.checksum}")
+    for name, split in new_splits(CIFAR10_DVS).items():
+        write_numbered(split, split_file(name), CIFAR10_DVS.pattern)
+        print(f"{split_file(name)}: checksum {split.checksum}")
 
 
 if __name__ == "__main__":

@@ -24,6 +24,8 @@ def build_network(config: TrainConfig, frames: EventFrames) -> nn.Module:
         ConfigError: If the model or its masks do not take their arguments.
     """
     channels, height, width = frames.frames.shape[2:]
+    if config.data.resize is not None:
+        height = width = config.data.resize
     make_neuron = neuron_factory(config.neuron, config.surrogate)
     try:
         net: nn.Module = sj_ext.create(

@@ -25,6 +25,9 @@ class DataConfig:
         split: Split file, by name; None is the one named like the data set.
         label_noise: Share of the training labels that are replaced by wrong ones, in
             [0, 1]; validation and test keep theirs.
+        augment: Preset of `benchmarks.data.transforms` for the training part.
+        resize: Height and width that frames of all parts are brought to, bilinear, as
+            the papers do with 48; None leaves them.
     """
 
     name: str = "event_digits"
@@ -32,6 +35,8 @@ class DataConfig:
     time_steps: int = 10
     split: str | None = None
     label_noise: float = 0.0
+    augment: Literal["two", "tet", "nda", "eventdrop"] | None = None
+    resize: int | None = None
 
 
 @dataclass
@@ -229,6 +234,8 @@ class TrainConfig:
         """
         steps = self.optimization
         at_least("data.time_steps", self.data.time_steps, 1)
+        if self.data.resize is not None:
+            at_least("data.resize", self.data.resize, 1)
         at_least("optimization.epochs", steps.epochs, 1)
         # Batch norm has no variance of a single sample.
         at_least("optimization.batch_size", steps.batch_size, 2)

@@ -1,4 +1,4 @@
-"""`python -m benchmarks data`: prepare the data that experiments train on."""
+"""`python -m benchmarks data`: state, preparation and verification of data sets."""
 
 import time
 from collections.abc import Sequence
@@ -13,18 +13,42 @@ from benchmarks.runs.progress import Bar, Reporter, duration
 
 
 def main(arguments: Sequence[str], reporter: Reporter) -> None:
-    """Read the command line and prepare a data set."""
+    """Read the command line and do as it says with a data set.
+
+    Args:
+        arguments: Action, name and options.
+        reporter: Shows what comes out.
+
+    Raises:
+        DamagedDataError: With `check`, where something is wrong.
+    """
     parser = ArgumentParser(
         prog="python -m benchmarks data", description=__doc__, allow_abbrev=False
     )
-    parser.add_argument("action", choices=["prepare"], help="what to do")
+    parser.add_argument(
+        "action", choices=["status", "prepare", "check"], help="what to do"
+    )
     parser.add_argument("name", choices=list(data.available()), help="which data set")
-    parser.add_argument("--root", type=Path, required=True, help="folder to write")
+    parser.add_argument("--root", type=Path, required=True, help="folder of the set")
     parser.add_argument("--time-steps", type=int, default=10, help="frames a recording")
     parser.add_argument(
         "--per-class", type=int, help="only so many recordings of each class"
     )
     options = parser.parse_args(list(arguments))
+    if options.action == "status":
+        for line in data.status(options.name, options.root):
+            reporter.line(line)
+        return
+    if options.action == "check":
+        with ExitStack() as stages:
+            progress = _Stages(reporter, stages)
+            problems = data.check(options.name, options.root, progress)
+        for line in problems:
+            reporter.line(f"wrong: {line}")
+        if problems:
+            raise data.DamagedDataError(f"{len(problems)} problems in {options.root}.")
+        reporter.line(f"data: all files of {options.name} are as they should be")
+        return
     prepare(
         options.name,
         options.root,

@@ -18,6 +18,7 @@ from benchmarks.data.batches import Batch, batches
 from benchmarks.data.frames import EventFrames
 from benchmarks.data.label_noise import with_label_noise
 from benchmarks.data.splits import Split, read_split
+from benchmarks.data.transforms import input_transform
 from benchmarks.models.build import build_network
 from benchmarks.runs.command_line import ConfigError
 from benchmarks.runs.config import TrainConfig, read
@@ -125,6 +126,8 @@ def _run(
             seed=config.seed,
             rank=fabric.global_rank,
             world_size=fabric.world_size,
+            augment=input_transform(config.data, training=shuffle),
+            device=fabric.device,
         )
 
     training, validation = loader("train", shuffle=True), loader("validation")

@@ -14,6 +14,7 @@ from typing import Any
 from benchmarks.report.markdown import in_ms, table, where
 from benchmarks.report.readme.cka import speed_cka
 from benchmarks.report.readme.concentration import concentration_table
+from benchmarks.report.readme.data import speed_data
 from benchmarks.report.readme.fisher import speed_fisher
 from benchmarks.report.readme.planted import planted_table
 from benchmarks.report.readme.pruning import pruning_table
@@ -159,6 +160,7 @@ _TABLES: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "fisher-training": fisher_training,
     "pruning": pruning_table,
     "speed-cka": speed_cka,
+    "speed-data": speed_data,
     "quickstart": _quickstart,
     "speed-fisher": speed_fisher,
     "speed-masked": _speed_masked,

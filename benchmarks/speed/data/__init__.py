@@ -1,0 +1,1 @@
+"""Frames of events: the host's loader against the cache."""
