@@ -91,7 +91,7 @@ CIFAR10_DVS = DataSet(
         "ship.zip": "41c7bd7d6b251be82557c6cce9a7d5c9",
         "truck.zip": "89f3922fd147d9aeff89e76a2b0b70a7",
     },
-    licence="CC BY 4.0",
+    licence="as the source states",
     pattern="cifar10_{label}_{number}.aedat",
 )
 N_CALTECH101 = DataSet(
@@ -116,7 +116,7 @@ DVS128_GESTURE = DataSet(
     folder="extract/DvsGesture",
     source="https://ibm.ent.box.com/s/3hiq58ww1pbbjrinh367ykfdf60xsfm8",
     archives={"DvsGesture.tar.gz": "8a5c71fb11e24e5ca5b11866ca6c00a1"},
-    licence="CC BY 4.0",
+    licence="as the source states",
     split="official",
 )
 SHD = DataSet(
@@ -132,7 +132,7 @@ SHD = DataSet(
         "shd_train.h5.zip": "f3252aeb598ac776c1b526422d90eecb",
         "shd_test.h5.zip": "1503a5064faa34311c398fb0a1ed0a6f",
     },
-    licence="CC BY 4.0",
+    licence="as the source states",
     split="official",
 )
 DVS128_OBJECTS = DataSet(
