@@ -15,9 +15,13 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from spikingjelly.activation_based.functional import reset_net
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from benchmarks.__main__ import main
+from benchmarks.data import load
+from benchmarks.data.batches import batches
+from benchmarks.data.splits import read_split
 from benchmarks.runs.config import read
 from benchmarks.runs.folder import RunFolder
 from benchmarks.runs.progress import Reporter
@@ -35,6 +39,10 @@ def small_run(small_run):
 WINDOWS = (
     *("surrogate.mask", '{"name": "window"}', "surrogate.schedule", "null"),
     *("surrogate.calibrate_window.density", 0.2),
+)
+CONCENTRATED = (
+    *("loss.name", "temporal_concentration", "loss.kwargs.direction", "late"),
+    *("readout.kwargs.accuracy_from", "heldout", "readout.kwargs.start_epoch", 1),
 )
 ANN = (
     *("neuron.name", "ReLU", "neuron.kwargs", "{}"),
@@ -96,8 +104,57 @@ def test_metrics_have_a_row_an_epoch_with_density_and_readout_weights(trained):
         assert row["samples_per_second"] > 0
         weights = [row[f"readout_weight_{t}"] for t in range(4)]
         assert sum(weights) / 4 == pytest.approx(1, abs=1e-6)
-    moved = [any(row[f"readout_weight_{t}"] != 1 for t in range(4)) for row in rows]
+        deviation = max(abs(weight - 1) for weight in weights)
+        assert row["readout_deviation"] == pytest.approx(deviation, abs=1e-6)
+        assert 0 <= row["validation_accuracy_unweighted"] <= 1
+    moved = [row["readout_deviation"] > 0 for row in rows]
     assert moved == [False, False, True, True]
+
+
+@pytest.mark.parametrize("readout", ["rate", "last", "max"])
+@pytest.mark.parametrize(
+    "loss",
+    [
+        ("temporal_efficient_training", '{"lambda_": 0.1, "phi": 0.5}'),
+        ("temporal_concentration", '{"strength": 0.5, "direction": "late"}'),
+    ],
+    ids=lambda loss: loss[0],
+)
+def test_one_key_each_chooses_readout_and_loss(small_run, readout, loss):
+    words = small_run(
+        *("readout.name", readout, "readout.kwargs", "{}"),
+        *("loss.name", loss[0], "loss.kwargs", loss[1], "optimization.epochs", 1),
+    )
+    folder = train(read(words), Reporter.silent())
+    assert "test_accuracy_unweighted" not in folder.read_result()
+    assert "readout_deviation" not in folder.read_metrics()[0]
+    found = folder.read_predictions()
+    read_out = {
+        "rate": lambda logits: logits.mean(1),
+        "last": lambda logits: logits[:, -1],
+        "max": lambda logits: logits.max(1),
+    }[readout](found["logits_last"])
+    accuracy = (read_out.argmax(1) == found["target"]).mean()
+    assert folder.read_result()["test_accuracy"]["last"] == pytest.approx(accuracy)
+    weight = found["readout_weight_last"]
+    expected = {"rate": [1.0] * 4, "last": [0.0, 0.0, 0.0, 4.0], "max": [np.nan] * 4}
+    np.testing.assert_allclose(weight, expected[readout])
+
+
+def test_a_loss_with_less_in_it_is_smaller_and_trains_other_weights(small_run):
+    one = ("optimization.epochs", 1, "readout.name", "rate", "readout.kwargs", "{}")
+    plain, smooth, early = (
+        train(read(small_run(*one, *more)), Reporter.silent())
+        for more in (
+            (),
+            ("optimization.label_smoothing", 0.3),
+            ("loss.name", "temporal_concentration"),
+        )
+    )
+    assert not checkpoints_equal(plain, smooth)
+    assert not checkpoints_equal(plain, early)
+    losses = [run.read_metrics()[0]["train_loss"] for run in (plain, early)]
+    assert losses[0] < losses[1], "the centroid is added to the cross-entropy"
 
 
 def test_a_scheduled_mask_is_in_the_metrics_and_makes_derivatives_sparser(trained):
@@ -166,6 +223,37 @@ def test_every_metric_can_be_computed_again_from_the_predictions(trained):
         output = np.einsum("t,ntk->nk", weight / 4, found[f"logits_{which}"])
         accuracy = (output.argmax(1) == found["target"]).mean()
         assert accuracy == pytest.approx(result["test_accuracy"][which])
+
+
+def test_a_weighted_readout_is_judged_without_its_weights_too(trained):
+    found, result = trained.read_predictions(), trained.read_result()
+    for which in ("last", "selected"):
+        answers = found[f"logits_{which}"].mean(1).argmax(1)
+        accuracy = (answers == found["target"]).mean()
+        unweighted = result["test_accuracy_unweighted"][which]
+        assert unweighted == pytest.approx(accuracy)
+
+
+def test_weights_can_follow_the_validation_part(small_run):
+    more = ("readout.kwargs.momentum", 0.0, "readout.kwargs.start_epoch", 1)
+    config = read(small_run(*more, "readout.kwargs.accuracy_from", "heldout"))
+    frames = load(config.data.name, config.data.root, config.data.time_steps)
+    part = read_split(config.split).indices(frames.names)["validation"]
+    (batch,) = batches(frames, torch.as_tensor(part), len(part))
+    expected, found = [torch.ones(4)], []
+
+    def look(session):
+        if session.epoch > 0:
+            with torch.no_grad():
+                logits = session.network.eval()(batch.frames)
+            reset_net(session.network)
+            right = (logits.argmax(-1) == batch.target).sum(1).float()
+            expected.append(right / right.mean() if right.any() else expected[-1])
+        found.append(session.readout.weight.clone())
+
+    train(config, Reporter.silent(), look)
+    torch.testing.assert_close(torch.stack(found), torch.stack(expected))
+    assert (found[-1] != 1).any()
 
 
 def test_the_selected_epoch_is_the_best_on_validation(trained):
@@ -286,7 +374,11 @@ def test_a_run_killed_again_and_again_resumes_bit_for_bit(trained, small_run, tm
     assert environment["resumed_after"] >= done[-1] > 0
 
 
-@pytest.mark.parametrize("kind", [WINDOWS, ANN], ids=["calibrated windows", "ANN"])
+@pytest.mark.parametrize(
+    "kind",
+    [WINDOWS, ANN, CONCENTRATED],
+    ids=["calibrated windows", "ANN", "concentrated, held-out accuracies"],
+)
 def test_other_runs_resume_bit_for_bit_and_calibrate_once(
     small_run, tmp_path, monkeypatch, capsys, kind
 ):
@@ -479,6 +571,15 @@ def test_a_second_process_is_kept_out_of_the_folder(small_run, capsys):
         (("surrogate.base", "Triangle"), "Available: ATan"),
         (("surrogate.mask.p", 2.0), r"Expected `p` in \[0, 1\), got 2.0"),
         (("readout.kwargs.start", 3), "`readout.kwargs` of temporally_weighted"),
+        (("readout.name", "rat"), "Did you mean 'rate'"),
+        (("loss.name", "entropy"), "Expected the name of a loss, got 'entropy'"),
+        (("loss.kwargs.phi", 3), "`loss.kwargs` of cross_entropy: .*'phi'"),
+        (("loss.kwargs.label_smoothing", 0.1), "`optimization.label_smoothing`"),
+        (("optimization.label_smoothing", 2.0), r"smoothing` in \[0, 1\], got 2.0"),
+        (
+            ("loss.name", "temporal_concentration", "loss.kwargs.direction", "up"),
+            "`direction` to be one of early, late",
+        ),
         (("optimization.lrr", 3), "Did you mean `optimization.lr`"),
     ],
 )

@@ -13,6 +13,7 @@ from typing import Any
 
 from benchmarks.report.markdown import in_ms, table, where
 from benchmarks.report.readme.cka import speed_cka
+from benchmarks.report.readme.concentration import concentration_table
 from benchmarks.report.readme.fisher import speed_fisher
 from benchmarks.report.readme.planted import planted_table
 from benchmarks.report.readme.twins import cka_twins
@@ -150,6 +151,7 @@ def _ratios(row: Mapping[str, Any]) -> tuple[str, str]:
 
 _TABLES: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "cka-twins": cka_twins,
+    "fisher-concentration": concentration_table,
     "fisher-planted": planted_table,
     "speed-cka": speed_cka,
     "quickstart": _quickstart,

@@ -176,5 +176,8 @@ def _arm(config: FisherConfig, settings: Mapping[str, Any]) -> Arm:
 
 def _said(key: str, value: Any) -> str:
     if isinstance(value, Mapping):
-        return str(value.get("name", json.dumps(value, sort_keys=True)))
+        if "name" not in value:
+            return json.dumps(value, sort_keys=True)
+        kwargs = value.get("kwargs", {}).items()
+        return " ".join([value["name"], *(f"{k} {v}" for k, v in kwargs)])
     return _WORDS.get(key, key.rpartition(".")[2] + " {}").format(value)

@@ -1,0 +1,71 @@
+"""The README's table of the concentration study."""
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from statistics import mean, stdev
+from typing import Any
+
+from benchmarks.report.markdown import table, where
+
+_HEADER = (
+    "loss",
+    "accuracy",
+    "centroid before",
+    "after",
+    "after, time-shuffled",
+    "after, no state",
+    "after, true labels",
+)
+
+
+def concentration_table(result: Mapping[str, Any]) -> str:
+    """Write centroids and accuracy of each loss, over seeds.
+
+    Args:
+        result: Of a Fisher study whose sweep is over `seed` and `loss`.
+
+    Returns:
+        Markdown.
+    """
+    by_loss: dict[str, list[Mapping[str, Any]]] = {}
+    for run in result["runs"]:
+        by_loss.setdefault(_name(run["settings"]["loss"]), []).append(run)
+    rows = [(name, *_cells(runs)) for name, runs in by_loss.items()]
+    seeds = min(map(len, by_loss.values()))
+    text = (
+        f"Means and standard deviations over {seeds} seeds; {result['samples']} test "
+        "samples, labels drawn from the network where nothing else is said, exact by "
+        f"sample; {result['seconds']:.0f} s, {where(result['environment'])}. Without "
+        "state: a linear readout trained with the same loss on steps that are "
+        "independent draws from one distribution."
+    )
+    return f"{table(_HEADER, rows)}\n\n{textwrap.fill(text, 88)}"
+
+
+def _name(loss: Mapping[str, Any]) -> str:
+    kwargs = loss.get("kwargs", {})
+    if "direction" not in kwargs:
+        return str(loss["name"]).replace("_", " ")
+    return f"concentration {kwargs['direction']}, strength {kwargs['strength']:g}"
+
+
+def _cells(runs: Sequence[Mapping[str, Any]]) -> list[str]:
+    accuracy = [100 * run["test_accuracy"]["last"] for run in runs]
+    return [
+        _spread(accuracy, 1, " %"),
+        _spread([_centroids(run, "network")[0] for run in runs]),
+        *(
+            _spread([_centroids(run, name)[-1] for run in runs])
+            for name in ("network", "time-shuffled", "stateless", "true-labels")
+        ),
+    ]
+
+
+def _centroids(run: Mapping[str, Any], name: str) -> list[float]:
+    """Give the centroids of a measurement, epoch by epoch."""
+    return [found["centroid"] for found in run["profiles"][name].values()]
+
+
+def _spread(values: Sequence[float], digits: int = 2, unit: str = "") -> str:
+    deviation = f" ± {stdev(values):.{digits}f}" if len(values) > 1 else ""
+    return f"{mean(values):.{digits}f}{deviation}{unit}"
