@@ -101,9 +101,9 @@ def temporal_concentration_loss(
 ) -> Tensor:
     """Cross-entropy, and a push of the information centroid to early or late steps.
 
-        CE(o_T, y) +- strength * C / T,        C = sum_t(t J_t) / sum_t(J_t)
+        CE(o_T, y) +- strength * C / T,        C = sum_t(t u_t) / sum_t(u_t)
 
-    with + for early and - for late, o_t the output of the first t steps and J_t what
+    with + for early and - for late, o_t the output of the first t steps and u_t what
     stands for the temporal Fisher information I_t of arXiv 2211.14406. The formulation
     is this project's own; that paper's is not known to us. It follows from the
     definition: with p_t = softmax(o_t) and D_t the derivative of o_t in the weights,
@@ -111,20 +111,17 @@ def temporal_concentration_loss(
     answers y
 
         I_t = E ||grad log f_t(y)||^2 = E tr(F_t D_t D_t'),   F_t = diag(p_t) - p_t p_t'
+        I_t <= E ||D_t||^2 tr F_t,   u_t = E tr F_t = E sum_k p_tk (1 - p_tk)
 
-    The exact I_t would take a second derivative of the whole network. Two factors of it
-    can be had from the logits alone:
+    with the spectral norm of D_t. F_t is the Fisher information in the logits, and u_t
+    how uncertain the prefix is. The exact I_t would take a second derivative of the
+    whole network for each t; u_t needs the logits alone, and no labels.
 
-    - tr F_t = sum_k p_tk (1 - p_tk), the uncertainty: Fisher information in the logits.
-    - ||D_t||^2: the last layer W is linear, so that D_t W = o_t (Euler), and
-      ||D_t|| >= ||o_t|| / ||W||. W is the same for all t and cancels in C. What all
-      samples and all classes have in common tells nothing apart: it is taken off o_t.
-
-    J_t is the mean over samples of their product, as if F_t and D_t D_t' had no
-    preferred directions in common. It needs no labels, is differentiable, and costs
-    next to nothing. A network can answer it with confidence or with silence, and the
-    rest of ||D_t|| is not in it: whether I_t follows is to be measured, with
-    `TemporalFisher` and its nulls, and accuracy beside it.
+    What it leaves out is D_t, which a network may change instead: it can make early
+    prefixes uncertain by being silent, so that they depend on no weight either. And it
+    can make them certain by answering the same for all samples, rightly or not. So
+    whether I_t follows is to be measured with `TemporalFisher` and its nulls, with the
+    accuracy of the prefixes beside it.
 
     Args:
         x_seq: Logits, `[T, N, K]`.
@@ -153,26 +150,26 @@ def temporal_concentration_loss(
 
 
 def centroid_of_prefixes(prefixes: Tensor) -> Tensor:
-    """Give the centroid sum_t(t J_t) / sum_t(J_t) of `information_of_logits`.
+    """Give the centroid sum_t(t u_t) / sum_t(u_t) of `prefix_uncertainty`.
 
     Args:
         prefixes: Outputs of every prefix, `[T, N, K]`.
 
     Returns:
-        A scalar, in time steps from 1 to T; it stays finite where there is nothing.
+        A scalar, in time steps from 1 to T; it stays finite where all is certain.
     """
-    information = information_of_logits(prefixes)
-    t = torch.arange(1, len(prefixes) + 1).to(information)
-    total = information.sum().clamp_min(torch.finfo(information.dtype).tiny)
-    return (t * information).sum() / total
+    uncertainty = prefix_uncertainty(prefixes)
+    t = torch.arange(1, len(prefixes) + 1).to(uncertainty)
+    total = uncertainty.sum().clamp_min(torch.finfo(uncertainty.dtype).tiny)
+    return (t * uncertainty).sum() / total
 
 
-def information_of_logits(prefixes: Tensor) -> Tensor:
-    """Give what stands for I_t in `temporal_concentration_loss`.
+def prefix_uncertainty(prefixes: Tensor) -> Tensor:
+    """Give the Fisher information of each prefix in its own logits.
 
-        J_t = mean_n( sum_k p_tnk (1 - p_tnk) * mean_k e_tnk^2 )
+        u_t = mean_n sum_k p_tnk (1 - p_tnk),      p_tn = softmax(o_tn)
 
-    with e_tnk the logits less their means over samples and over classes.
+    It is E ||onehot(y) - p_t||^2 over y drawn from p_t, at most 1 - 1/K.
 
     Args:
         prefixes: Outputs of every prefix, `[T, N, K]`.
@@ -180,12 +177,9 @@ def information_of_logits(prefixes: Tensor) -> Tensor:
     Returns:
         `[T]`, in the dtype of `prefixes`, float32 for half precision.
     """
-    prefixes = prefixes.to(torch.promote_types(prefixes.dtype, torch.float32))
-    share = prefixes.softmax(-1)
-    uncertainty = (share * (1 - share)).sum(-1)
-    own = prefixes - prefixes.mean(-1, keepdim=True)
-    own = own - own.mean(1, keepdim=True)
-    return (uncertainty * own.square().mean(-1)).mean(1)
+    dtype = torch.promote_types(prefixes.dtype, torch.float32)
+    share = prefixes.to(dtype).softmax(-1)
+    return (share * (1 - share)).sum(-1).mean(1)
 
 
 def check_lambda(lambda_: float) -> None:
