@@ -15,6 +15,7 @@ _TASKS = {
     "data": "prepare a data set: prepare NAME --root DIR",
     "cka": "compare spiking networks with their ANN twins by CKA: --config FILE",
     "fisher": "Fisher information over time: --config FILE, or --planted",
+    "robustness": "accuracy under attack: --config FILE",
     "speed": "time ours against peers: speed NAME",
 }
 # What a user can mend; anything else is a defect and shows its traceback.

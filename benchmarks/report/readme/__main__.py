@@ -16,6 +16,7 @@ from benchmarks.report.readme.cka import speed_cka
 from benchmarks.report.readme.concentration import concentration_table
 from benchmarks.report.readme.fisher import speed_fisher
 from benchmarks.report.readme.planted import planted_table
+from benchmarks.report.readme.robustness import robustness_table
 from benchmarks.report.readme.twins import cka_twins
 from benchmarks.speed.masked.neurons import HOST, OURS, RELEASED, TORCH
 from benchmarks.speed.results import megabytes
@@ -155,6 +156,7 @@ _TABLES: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "fisher-planted": planted_table,
     "speed-cka": speed_cka,
     "quickstart": _quickstart,
+    "robustness": robustness_table,
     "speed-fisher": speed_fisher,
     "speed-masked": _speed_masked,
 }
