@@ -1,4 +1,4 @@
-"""`python -m benchmarks robustness`: accuracy under attack, and whether to believe it."""
+"""`python -m benchmarks robustness`: accuracy under attack, with its checks."""
 
 import csv
 import io

@@ -262,36 +262,30 @@ def _of_checks(summary: Mapping[str, Any]) -> Iterator[str]:
 
 def _of_papers(summary: Mapping[str, Any]) -> Iterator[str]:
     arms = summary["differences"]
-    claims = []
     if "masked" in arms:
-        claims.append(
-            (
-                "masked",
-                "arXiv 2509.23762 says that sparse gradients help robustness and hurt "
-                "generalisation",
-                (1, -1),
-            )
-        )
-    for arm, paper, expected in claims:
-        robust = [_sign(arms[arm][name]) for name in summary["main"]]
-        clean = _sign(arms[arm]["clean"])
+        robust = [_sign(arms["masked"][name]) for name in summary["main"]]
+        clean = arms["masked"]["clean"]
         yield (
-            f"{paper}: here {arm} is {_listed(robust, summary)} than "
-            f"{summary['reference']}, and its clean accuracy is "
-            f"{_CLEAN[clean]} ({100 * arms[arm]['clean']['mean']:+.1f} points). "
-            + _agreement([*robust, clean], [*[expected[0]] * len(robust), expected[1]])
+            "arXiv 2509.23762 says that sparse gradients help robustness and hurt "
+            f"generalisation: beside {summary['reference']}, masked is "
+            f"{_listed(robust, summary)} here, and its clean accuracy is "
+            f"{_CLEAN[_sign(clean)]} ({100 * clean['mean']:+.1f} points). "
+            + _agreement([*robust, _sign(clean)], [*[1] * len(robust), -1])
         )
-    pair = [a for a in arms if a.startswith("concentrated")]
-    if pair:
-        parts = [
-            f"{arm}: {_listed([_sign(arms[arm][n]) for n in summary['main']], summary)}"
-            f" than {summary['reference']}, clean accuracy {_CLEAN[_sign(arms[arm]['clean'])]}"
-            f" ({100 * arms[arm]['clean']['mean']:+.1f} points)"
-            for arm in pair
-        ]
+    parts = []
+    for arm in arms:
+        if arm.startswith("concentrated"):
+            robust = [_sign(arms[arm][name]) for name in summary["main"]]
+            clean = arms[arm]["clean"]
+            parts.append(
+                f"{arm} is {_listed(robust, summary)}, its clean accuracy "
+                f"{_CLEAN[_sign(clean)]} ({100 * clean['mean']:+.1f} points)"
+            )
+    if parts:
         yield (
             "arXiv 2211.14406 says that temporal concentration matters for robustness "
-            f"and hardly for accuracy: here {'; '.join(parts)}."
+            f"and hardly for accuracy: beside {summary['reference']}, "
+            f"{'; '.join(parts)}."
         )
 
 
@@ -302,7 +296,7 @@ def _listed(signs: Sequence[int], summary: Mapping[str, Any]) -> str:
     word = {
         1: "more robust",
         -1: "less robust",
-        0: "not measurably more or less robust",
+        0: "not told apart in robustness",
     }
     if len(set(signs)) == 1:
         return word[signs[0]]
