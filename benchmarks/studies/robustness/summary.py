@@ -111,7 +111,7 @@ def interval(differences: Sequence[float]) -> dict[str, float]:
     """
     n = len(differences)
     mean = fmean(differences)
-    half = stats.t.ppf(0.975, n - 1) * stdev(differences) / math.sqrt(n)
+    half = float(stats.t.ppf(0.975, n - 1)) * stdev(differences) / math.sqrt(n)
     return {"mean": mean, "low": mean - half, "high": mean + half}
 
 
