@@ -56,7 +56,7 @@ def attack(config: RobustnessConfig, reporter: Reporter) -> Path:
         "noise": config.noise,
         "blur": config.blur,
         "verdict": sentences,
-        "attack_seconds": sum(trial["seconds"] for trial in trials),
+        "attack_cpu_seconds": sum(trial["cpu_seconds"] for trial in trials),
         "environment": environment,
     }
     write_text(folder / RESULT, json.dumps(content, indent=1) + "\n")

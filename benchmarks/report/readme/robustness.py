@@ -25,8 +25,8 @@ def robustness_table(result: Mapping[str, Any]) -> str:
         f"simulated test recordings: mean and standard deviation of "
         f"{len(result['seeds'])} seeds, worst case of each sample over all steps of "
         f"attacks through {len(result['probes'])} surrogates "
-        f"({', '.join(result['probes'])}). Attacks took "
-        f"{result['attack_seconds'] / 60:.0f} minutes of one thread; "
+        f"({', '.join(result['probes'])}). The attacks took "
+        f"{result['attack_cpu_seconds'] / 60:.0f} minutes of processor time; "
         f"{where(result['environment'])}."
     )
     verdict = "\n".join(

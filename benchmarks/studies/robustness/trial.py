@@ -15,9 +15,8 @@ from benchmarks.data.frames import EventFrames
 from benchmarks.data.splits import read_split
 from benchmarks.runs.config import TrainConfig
 from benchmarks.runs.folder import RunFolder
-from benchmarks.studies.networks import trained_network
+from benchmarks.studies.networks import trained_network, trained_readout
 from benchmarks.studies.robustness.config import AttackConfig, RobustnessConfig
-from benchmarks.tasks.train import build_readout
 from sj_ext.attack import (
     Attackable,
     attackable,
@@ -27,7 +26,6 @@ from sj_ext.attack import (
     robust_accuracy,
 )
 from sj_ext.files import replace_file
-from sj_ext.readout import Readout
 from sj_ext.surrogate import MaskedSurrogate
 
 Batches = list[tuple[Tensor, Tensor]]
@@ -49,7 +47,7 @@ def trial(
     Returns:
         As JSON has it: accuracies by attack and budget.
     """
-    start = time.perf_counter()
+    start = time.process_time()
     training = config.training(arm, seed)
     frames = data.load(training.data.name, training.data.root, training.data.time_steps)
     net, readout = trained_network(training, frames), trained_readout(training)
@@ -81,7 +79,7 @@ def trial(
         "samples": sum(len(target) for _, target in loaded),
         "attacks": found,
         "corruptions": _corrupted(model, loaded, config),
-        "seconds": time.perf_counter() - start,
+        "cpu_seconds": time.process_time() - start,
     }
 
 
@@ -106,22 +104,6 @@ def test_batches(
         (batch.frames.transpose(0, 1).contiguous(), batch.target)
         for batch in batches(frames, chosen, config.batch_size)
     ]
-
-
-def trained_readout(training: TrainConfig) -> Readout:
-    """Load the readout as it was selected with its network.
-
-    Args:
-        training: Of the network, whose run is complete.
-
-    Returns:
-        The readout, in evaluation mode.
-    """
-    readout = build_readout(training)
-    checkpoint = RunFolder(training).load_checkpoint()
-    assert checkpoint is not None
-    readout.load_state_dict(checkpoint["selected"]["readout"])
-    return readout.eval()
 
 
 def _attacked(
