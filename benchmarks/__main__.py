@@ -16,6 +16,7 @@ _TASKS = {
     "cka": "compare spiking networks with their ANN twins by CKA: --config FILE",
     "fisher": "Fisher information over time: --config FILE, or --planted",
     "prune": "pruning searches at full T and at fewer steps: --config FILE",
+    "robustness": "accuracy under attack: --config FILE",
     "speed": "time ours against peers: speed NAME",
 }
 # What a user can mend; anything else is a defect and shows its traceback.

@@ -11,13 +11,14 @@ from importlib.metadata import version
 from sj_ext import host
 
 # isort: split
-from sj_ext import cka, fisher, neuron, pruning, readout, surrogate, taps
+from sj_ext import attack, cka, fisher, neuron, pruning, readout, surrogate, taps
 from sj_ext.registry import available, create, register
 
 __version__ = version("sj_ext")
 
 __all__ = [
     "__version__",
+    "attack",
     "available",
     "cka",
     "create",

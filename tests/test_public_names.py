@@ -7,6 +7,7 @@ import pytest
 PUBLIC = {
     "sj_ext": [
         "__version__",
+        "attack",
         "available",
         "cka",
         "create",
@@ -18,6 +19,22 @@ PUBLIC = {
         "register",
         "surrogate",
         "taps",
+    ],
+    "sj_ext.attack": [
+        "Attack",
+        "Attackable",
+        "EventAttack",
+        "FGSM",
+        "PGD",
+        "RandomSearch",
+        "RobustnessResult",
+        "SparsePGD",
+        "Watched",
+        "attackable",
+        "gaussian_blur",
+        "gaussian_noise",
+        "perturb",
+        "robust_accuracy",
     ],
     "sj_ext.cka": [
         "CKA",

@@ -313,6 +313,23 @@ def read(
     return read_as(TrainConfig, arguments, prog)
 
 
+def overridden(train: TrainConfig, settings: Mapping[str, Any]) -> TrainConfig:
+    """Change keys of a configuration, checked as those of a command line are.
+
+    Args:
+        train: Is not changed.
+        settings: Values by dotted keys, such as `{"neuron.kwargs.tau": 4.0}`. That of a
+            group, such as `data`, is a mapping of some of its keys.
+
+    Returns:
+        The changed configuration.
+    """
+    words = ["--config", train.to_yaml()]
+    for key, value in settings.items():
+        words += [f"--{key}", json.dumps(value)]
+    return read(words)
+
+
 def digest_of(content: Mapping[str, Any]) -> str:
     """Hash what determines a result.
 

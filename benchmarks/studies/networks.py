@@ -10,6 +10,8 @@ from benchmarks.data.frames import EventFrames
 from benchmarks.models.build import build_network
 from benchmarks.runs.config import TrainConfig
 from benchmarks.runs.folder import CheckpointError, RunFolder
+from benchmarks.tasks.train import build_readout
+from sj_ext.readout import Readout
 
 
 def trained_network(config: TrainConfig, frames: EventFrames) -> nn.Module:
@@ -25,19 +27,26 @@ def trained_network(config: TrainConfig, frames: EventFrames) -> nn.Module:
     Raises:
         CheckpointError: If the run has no checkpoint, or one of another network.
     """
-    folder = RunFolder(config)
-    checkpoint = folder.load_checkpoint()
-    if checkpoint is None:
-        raise CheckpointError(f"The run in {folder.path} has no checkpoint.")
     net = build_network(config, frames)
-    try:
-        net.load_state_dict(checkpoint["selected"]["network"])
-    except (KeyError, RuntimeError) as error:
-        raise CheckpointError(
-            f"The checkpoint in {folder.path} does not fit its configuration: "
-            f"{error}. Delete the folder to train the network afresh."
-        ) from error
+    _load(net, "network", config)
     return net.eval()
+
+
+def trained_readout(config: TrainConfig) -> Readout:
+    """Load the readout as it was when the network's epoch was selected.
+
+    Args:
+        config: Of the run, which must be complete.
+
+    Returns:
+        The readout in evaluation mode, on the CPU.
+
+    Raises:
+        CheckpointError: If the run has no checkpoint, or one of another readout.
+    """
+    readout = build_readout(config)
+    _load(readout, "readout", config)
+    return readout.eval()
 
 
 def untrained_network(
@@ -71,3 +80,17 @@ def untrained_network(
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
     return net.eval()
+
+
+def _load(module: nn.Module, what: str, config: TrainConfig) -> None:
+    folder = RunFolder(config)
+    checkpoint = folder.load_checkpoint()
+    if checkpoint is None:
+        raise CheckpointError(f"The run in {folder.path} has no checkpoint.")
+    try:
+        module.load_state_dict(checkpoint["selected"][what])
+    except (KeyError, RuntimeError) as error:
+        raise CheckpointError(
+            f"The checkpoint in {folder.path} does not fit its configuration: "
+            f"{error}. Delete the folder to train the network afresh."
+        ) from error

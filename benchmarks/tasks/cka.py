@@ -13,10 +13,12 @@ from benchmarks.runs.environment import describe_environment
 from benchmarks.runs.folder import RunFolder
 from benchmarks.runs.progress import Reporter, duration
 from benchmarks.studies.cka.arms import Arm, arms, label
+from benchmarks.studies.cka.attacked import measure_attacked
 from benchmarks.studies.cka.comparisons import measure
 from benchmarks.studies.cka.config import CkaConfig, read
 from benchmarks.studies.cka.curves import (
     Curve,
+    attacked_curves,
     similarity_curves,
     time_curves,
     to_csv,
@@ -48,6 +50,8 @@ class _Compared:
     results: dict[str, CKAResult]
     similarity: list[Curve]
     change: list[Curve]
+    attacked: dict[str, list[Curve]]
+    accuracy_under_attack: dict[str, dict[str, float]]
 
 
 def main(arguments: Sequence[str], reporter: Reporter) -> None:
@@ -60,7 +64,7 @@ def compare(config: CkaConfig, reporter: Reporter) -> Path:
 
     Written into the comparison's folder, each file once it is complete: `config.yaml`,
     a folder of results for each arm, `similarity.csv`, `time.csv`, `plots/`,
-    `report.html` and, last, `result.json`.
+    `report.html` and, last, `result.json`; with an attack also `attacked.csv`.
 
     Args:
         config: All that determines the comparison.
@@ -83,8 +87,17 @@ def compare(config: CkaConfig, reporter: Reporter) -> Path:
         }
         results = measure(arm, config, folder / arm.folder, reporter)
         similarity = similarity_curves(results, config.resamples)
+        attacked, under_attack = _attacked(arm, config, folder, reporter)
         found.append(
-            _Compared(arm, accuracy, results, similarity, time_curves(results))
+            _Compared(
+                arm,
+                accuracy,
+                results,
+                similarity,
+                time_curves(results),
+                attacked,
+                under_attack,
+            )
         )
     environment = describe_environment()
     _write_tables(folder, found)
@@ -99,6 +112,19 @@ def compare(config: CkaConfig, reporter: Reporter) -> Path:
     reporter.line(f"plots:  {(folder / 'plots').absolute()}")
     reporter.line(f"took {duration(time.perf_counter() - start)}")
     return folder
+
+
+def _attacked(
+    arm: Arm, config: CkaConfig, folder: Path, reporter: Reporter
+) -> tuple[dict[str, list[Curve]], dict[str, dict[str, float]]]:
+    if config.attack is None:
+        return {}, {}
+    results, accuracy = measure_attacked(arm, config, folder / arm.folder, reporter)
+    curves = {
+        kind.upper(): attacked_curves(found, config.resamples)
+        for kind, found in results.items()
+    }
+    return curves, accuracy
 
 
 def _accuracy(folder: RunFolder) -> float:
@@ -120,6 +146,17 @@ def _summary(compared: _Compared) -> dict[str, Any]:
         "batches": first.batches,
         "mean_cka": {curve.label: _number(curve) for curve in compared.similarity},
         "mean_change": {curve.label: _number(curve) for curve in compared.change},
+        **(
+            {
+                "accuracy_under_attack": compared.accuracy_under_attack,
+                "mean_cka_under_attack": {
+                    kind: {curve.label: _number(curve) for curve in curves}
+                    for kind, curves in compared.attacked.items()
+                },
+            }
+            if compared.attacked
+            else {}
+        ),
         "constant_layers": {
             name: sorted({*result.x.constant, *result.y.constant})
             for name, result in compared.results.items()
@@ -137,6 +174,14 @@ def _write_tables(folder: Path, found: Sequence[_Compared]) -> None:
     change = [(c.arm.label, curve) for c in found for curve in c.change]
     write_text(folder / "similarity.csv", to_csv(similarity, "cka"))
     write_text(folder / "time.csv", to_csv(change, "change"))
+    attacked = [
+        (f"{c.arm.label}, {kind}", curve)
+        for c in found
+        for kind, curves in c.attacked.items()
+        for curve in curves
+    ]
+    if attacked:
+        write_text(folder / "attacked.csv", to_csv(attacked, "cka"))
     for compared in found:
         pairs = folder / compared.arm.folder / "snn-ann.csv"
         compared.results["snn-ann"].to_csv(pairs)
@@ -210,7 +255,32 @@ def _pictures(config: CkaConfig, found: Sequence[_Compared]) -> list[Picture]:
             "permuted samples.",
         )
     )
+    pictures += [
+        Picture(
+            f"clean_against_attacked_{compared.arm.folder}",
+            figures.side_by_side(
+                {
+                    _under_attack(kind, compared): curves
+                    for kind, curves in compared.attacked.items()
+                },
+                f"Clean against attacked, layer by layer ({compared.arm.label})",
+            ),
+            "CKA of each layer on clean inputs and the same layer on attacked ones. "
+            "Ceiling: the attack's own changes at random places of the same sample, as "
+            "large but without direction. Floor: other samples.",
+        )
+        for compared in found
+        if compared.attacked
+    ]
     return pictures
+
+
+def _under_attack(kind: str, compared: _Compared) -> str:
+    left = compared.accuracy_under_attack[kind.lower()]
+    return (
+        f"{kind}: accuracy {left['clean']:.1%}, attacked {left['attacked']:.1%}, "
+        f"changed elsewhere {left['noisy']:.1%}"
+    )
 
 
 def _sweep(key: str, found: Sequence[_Compared]) -> list[Picture]:

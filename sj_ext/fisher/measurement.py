@@ -17,9 +17,9 @@ from torch import Tensor, nn
 
 from sj_ext.fisher.by_sample import Coverage, SampleGradients, coverage, loop
 from sj_ext.fisher.passes import Execution, Layout, Pass, run
-from sj_ext.fisher.probe import build_probe, probed
 from sj_ext.readout import Readout
 from sj_ext.surrogate import dense
+from sj_ext.surrogate.probe import build_probe, probed
 from sj_ext.taps import preserved
 from sj_ext.taps.selection import unwrap
 

@@ -14,10 +14,10 @@ from sj_ext.fisher.estimators import ESTIMATORS, Batch
 from sj_ext.fisher.measurement import Measurement, checked_steps, input_and_target
 from sj_ext.fisher.moments import Moments, layers_of
 from sj_ext.fisher.passes import Layout
-from sj_ext.fisher.probe import probe_name
 from sj_ext.fisher.result import FisherResult
 from sj_ext.processes import rank, states_of_all
 from sj_ext.readout import Readout
+from sj_ext.surrogate.probe import probe_name
 
 
 class TemporalFisher:

@@ -20,6 +20,7 @@ from benchmarks.runs.command_line import ConfigError
 from benchmarks.runs.config import ModelConfig, TrainConfig
 from benchmarks.studies.cka import comparisons
 from benchmarks.studies.cka.arms import arms
+from benchmarks.studies.cka.attacked import elsewhere
 from benchmarks.studies.cka.config import CkaConfig, read
 from benchmarks.studies.networks import trained_network, untrained_network
 from sj_ext.cka import CKAResult
@@ -265,3 +266,52 @@ def test_feature_layers_are_what_is_compared(finished, config):
     assert len(result.layers_x) == LAYERS
     net = trained_network(arms(config)[0].snn[0], small_frames(config))
     assert result.layers_x == tuple(feature_layers(net))
+
+
+@pytest.fixture(scope="module")
+def attacked(words):
+    attack = '{"name": "pgd", "steps": 2, "budget": 0.5}'
+    more = ["--name", "attacked", "--attack", attack, "--sweep.residual", "[true]"]
+    assert main(["cka", *words, *more]) == 0
+    config = read([*words, *more])
+    return Path(config.output) / f"attacked-{config.digest()}"
+
+
+def test_each_layer_is_compared_with_itself_under_attack(attacked):
+    found = rows(attacked / "attacked.csv")
+    assert {row["arm"] for row in found} == {"residual, SNN", "residual, ANN"}
+    assert {(row["curve"], row["role"]) for row in found} == {
+        ("clean and attacked", "main"),
+        ("the same changes elsewhere", "ceiling"),
+        ("clean, permuted samples", "floor"),
+    }
+    assert len(found) == 2 * 3 * LAYERS
+    assert (attacked / "plots" / "clean_against_attacked_residual.png").exists()
+    (arm,) = json.loads((attacked / "result.json").read_text())["arms"]
+    means = arm["mean_cka_under_attack"]["ANN"]
+    assert means["clean and attacked"] < 1
+    assert means["clean, permuted samples"] < means["the same changes elsewhere"]
+    for left in arm["accuracy_under_attack"].values():
+        assert left["attacked"] <= left["clean"]
+
+
+def test_the_ceiling_has_the_same_changes_at_other_places():
+    x = torch.rand(3, 4, 2, 5, 5)
+    new = x + 0.1 * torch.randn(3, 4, 2, 5, 5)
+    moved = elsewhere(x, new, (-9.0, 9.0), seed=1)
+    for before, after in zip((new - x).flatten(1), (moved - x).flatten(1), strict=True):
+        torch.testing.assert_close(before.sort().values, after.sort().values)
+    assert torch.equal(moved, elsewhere(x, new, (-9.0, 9.0), seed=1))
+    assert not torch.allclose(moved, new)
+
+
+@pytest.mark.parametrize(
+    ("attack", "message"),
+    [
+        ('{"name": "pgd"}', "`attack.budget` to be positive, got None"),
+        ('{"name": "gp", "budget": 1}', "`attack`: .*'gp'"),
+    ],
+)
+def test_an_attack_that_is_none_is_refused(words, attack, message):
+    with pytest.raises(ConfigError, match=message):
+        read([*words, "--attack", attack])

@@ -18,6 +18,7 @@ from benchmarks.report.readme.data import speed_data
 from benchmarks.report.readme.fisher import speed_fisher
 from benchmarks.report.readme.planted import planted_table
 from benchmarks.report.readme.pruning import pruning_table
+from benchmarks.report.readme.robustness import robustness_table
 from benchmarks.report.readme.through_training import fisher_training
 from benchmarks.report.readme.twins import cka_twins
 from benchmarks.speed.masked.neurons import HOST, OURS, RELEASED, TORCH
@@ -162,6 +163,7 @@ _TABLES: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "speed-cka": speed_cka,
     "speed-data": speed_data,
     "quickstart": _quickstart,
+    "robustness": robustness_table,
     "speed-fisher": speed_fisher,
     "speed-masked": _speed_masked,
 }

@@ -102,11 +102,11 @@ def measure(
     files = {name: folder / f"{name}.npz" for name in COMPARISONS}
     missing = [name for name, file in files.items() if not file.exists()]
     if missing:
-        samples = _Samples(arm, config)
+        samples = Samples(arm, config)
 
         @cache
         def side(network: Network) -> Side:
-            net = samples.network(network).to(_device(network.training(arm)))
+            net = samples.network(network).to(compare_device(network.training(arm)))
             return Side(net, layers=feature_layers(net), label=network.label)
 
         folder.mkdir(parents=True, exist_ok=True)
@@ -118,7 +118,7 @@ def measure(
 
 
 def _compare(
-    comparison: Comparison, side: Callable[[Network], Side], samples: "_Samples"
+    comparison: Comparison, side: Callable[[Network], Side], samples: "Samples"
 ) -> CKAResult:
     if comparison.y is None:
         cka = CKA(side(comparison.x), time="per_step")
@@ -133,8 +133,8 @@ def _compare(
     return cka.compute()
 
 
-def _device(training: TrainConfig) -> str:
-    """Compare where the networks were trained, as far as that is here."""
+def compare_device(training: TrainConfig) -> str:
+    """Say where a network is compared: where it was trained, as far as that is here."""
     on_gpu = training.device.accelerator != "cpu" and torch.cuda.is_available()
     return "cuda" if on_gpu else "cpu"
 
@@ -144,8 +144,13 @@ def _permuted(frames: Tensor) -> Tensor:
     return frames.roll(1, dims=1)
 
 
-class _Samples:
-    """The data of an arm, and its networks on them."""
+class Samples:
+    """The data of an arm, and its networks on them.
+
+    Args:
+        arm: Whose networks are compared.
+        config: Of the whole comparison.
+    """
 
     def __init__(self, arm: Arm, config: CkaConfig) -> None:
         settings = arm.snn[0]
@@ -157,12 +162,22 @@ class _Samples:
         self._test, self._train = (_shuffled(parts[p]) for p in ("test", "train"))
         self._batch_size = config.batch_size
 
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """No event, and the largest count that there is."""
+        return 0.0, float(self._frames.frames.max())
+
     def test(self) -> Iterator[Tensor]:
         """Go through the test part in batches of equal size, or one more or less."""
+        for frames, _ in self.labelled():
+            yield frames
+
+    def labelled(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """As `test`, with the classes of the samples."""
         count = max(1, len(self._test) // self._batch_size)
         for indices in self._test.tensor_split(count):
             (batch,) = batches(self._frames, indices, len(indices))
-            yield batch.frames
+            yield batch.frames, batch.target
 
     def network(self, network: Network) -> nn.Module:
         """Load a network, or make it where it is an untrained one."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import yaml
 
@@ -14,6 +15,8 @@ from benchmarks.runs.config import (
     digest_of,
 )
 from sj_ext import host
+from sj_ext.attack import Attack
+from sj_ext.attack.search import build_attack
 
 
 @dataclass
@@ -43,6 +46,9 @@ class CkaConfig:
             differ in neuron and surrogate alone. Name, seed and output are set here.
         sweep: Which networks.
         seeds: Of the two networks of each kind.
+        attack: None, or an attack under which each trained network is compared with
+            itself on clean inputs: JSON form of one of `sj_ext.available("attack")`
+            and its budget, `{name: pgd, steps: 20, budget: 0.2}`.
         batch_size: Samples that are compared with one another, at least 4.
         resamples: Of the bootstrap over batches.
         output: Folder of networks and comparisons.
@@ -52,6 +58,7 @@ class CkaConfig:
     train: TrainConfig = field(default_factory=TrainConfig)
     sweep: SweepConfig = field(default_factory=SweepConfig)
     seeds: list[int] = field(default_factory=lambda: [0, 1])
+    attack: dict[str, Any] | None = None
     batch_size: int = 50
     resamples: int = 1000
     output: str = "runs/cka"
@@ -71,6 +78,8 @@ class CkaConfig:
         at_least("batch_size", self.batch_size, 4)
         at_least("resamples", self.resamples, 1)
         check_left_open(self.train, ("name", "seed", "output"), "the comparison")
+        if self.attack is not None:
+            self._check_attack(self.attack)
         for key, values in asdict(self.sweep).items():
             if values is not None and (not values or len(set(values)) < len(values)):
                 raise ConfigError(
@@ -82,6 +91,27 @@ class CkaConfig:
                     f"Expected `{key}` in `sweep` or in `train.model.kwargs`, got both."
                 )
 
+    def _check_attack(self, attack: dict[str, Any]) -> None:
+        budget = attack.get("budget")
+        if not isinstance(budget, (int, float)) or budget <= 0:
+            raise ConfigError(
+                f"Expected `attack.budget` to be positive, got {budget!r}."
+            )
+        try:
+            self.built_attack()
+        except (TypeError, ValueError, KeyError) as error:
+            raise ConfigError(f"`attack`: {error}") from error
+
+    def built_attack(self) -> tuple[Attack, float]:
+        """Build the attack.
+
+        Returns:
+            The attack and its budget.
+        """
+        assert self.attack is not None
+        form = {k: v for k, v in self.attack.items() if k != "budget"}
+        return build_attack(form), float(self.attack["budget"])
+
     def digest(self) -> str:
         """Hash what determines the result, the release of SpikingJelly included.
 
@@ -90,6 +120,9 @@ class CkaConfig:
         """
         content = asdict(self) | {"train": self.train.digest(), "host": host.RELEASE}
         del content["output"]
+        if self.attack is None:
+            # As before there were attacks: those comparisons keep their folders.
+            del content["attack"]
         return digest_of(content)
 
     def to_yaml(self) -> str:

@@ -51,6 +51,11 @@ _SIMILARITY: Mapping[str, tuple[str, Role]] = {
     "untrained": ("untrained SNN and ANN", "floor"),
     "permuted": ("SNN and ANN, permuted samples", "floor"),
 }
+_ATTACKED: Mapping[str, tuple[str, Role]] = {
+    "attacked": ("clean and attacked", "main"),
+    "noisy": ("the same changes elsewhere", "ceiling"),
+    "permuted": ("clean, permuted samples", "floor"),
+}
 _CHANGE: Mapping[str, tuple[str, Role]] = {
     "time-snn-a": ("SNN", "main"),
     "time-snn-b": ("SNN, another seed", "ceiling"),
@@ -95,6 +100,22 @@ def time_curves(results: Mapping[str, CKAResult]) -> list[Curve]:
         values = dynamics.change.numpy()
         found.append(Curve(label, role, dynamics.layers, values))
     return found
+
+
+def attacked_curves(results: Mapping[str, CKAResult], resamples: int) -> list[Curve]:
+    """Take CKA of every layer on clean inputs and itself on others.
+
+    Args:
+        results: Of one network, by the keys of `benchmarks.studies.cka.attacked`.
+        resamples: Of the bootstrap.
+
+    Returns:
+        Attacked inputs, a ceiling and a floor.
+    """
+    return [
+        _diagonal(results[name], label, role, resamples)
+        for name, (label, role) in _ATTACKED.items()
+    ]
 
 
 def to_csv(curves: Iterable[tuple[str, Curve]], quantity: str) -> str:

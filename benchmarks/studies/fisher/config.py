@@ -17,8 +17,8 @@ from benchmarks.runs.config import (
     check_folder_name,
     check_left_open,
     digest_of,
+    overridden,
 )
-from benchmarks.runs.config import read as read_train
 from sj_ext import host
 
 _WORDS = {
@@ -186,12 +186,8 @@ def read(arguments: Sequence[str]) -> FisherConfig:
 
 
 def _arm(config: FisherConfig, settings: Mapping[str, Any]) -> Arm:
-    # Read as from a command line, so that swept values are checked as typed ones are.
-    words = ["--config", config.train.to_yaml()]
-    for key, value in settings.items():
-        words += [f"--{key}", json.dumps(value)]
     try:
-        train = read_train(words)
+        train = overridden(config.train, settings)
     except ConfigError as error:
         raise ConfigError(f"`sweep`: {error}") from error
     label = ", ".join(_said(key, value) for key, value in settings.items())

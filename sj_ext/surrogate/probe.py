@@ -1,8 +1,9 @@
-"""One surrogate for all neurons while a network is measured."""
+"""One surrogate for all neurons while a network is measured or attacked."""
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 from spikingjelly.activation_based import functional
 from spikingjelly.activation_based.surrogate import SurrogateFunctionBase
@@ -10,16 +11,17 @@ from torch import nn
 
 from sj_ext import host
 from sj_ext.registry import create
-from sj_ext.surrogate import MaskedSurrogate
+from sj_ext.surrogate.masked import MaskedSurrogate
 
 
 def build_probe(
-    probe: SurrogateFunctionBase | str | None,
+    probe: SurrogateFunctionBase | str | Mapping[str, Any] | None,
 ) -> SurrogateFunctionBase | None:
     """Make a surrogate from its name.
 
     Args:
-        probe: A surrogate, the name of a registered one, or None.
+        probe: A surrogate, the name of a registered one, `{"name": ..., "alpha": ...}`
+            with its arguments, or None.
 
     Returns:
         The surrogate, or None.
@@ -29,6 +31,9 @@ def build_probe(
     """
     if isinstance(probe, str):
         probe = create("surrogate", probe)
+    elif isinstance(probe, Mapping) and "name" in probe:
+        arguments = {key: value for key, value in probe.items() if key != "name"}
+        probe = create("surrogate", probe["name"], **arguments)
     dense = isinstance(probe, SurrogateFunctionBase)
     if probe is not None and (not dense or isinstance(probe, MaskedSurrogate)):
         raise TypeError(

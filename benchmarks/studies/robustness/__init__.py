@@ -1,0 +1,1 @@
+"""Accuracy under attack of networks trained in different ways."""

@@ -1,0 +1,213 @@
+"""Attacks stay within budget and bounds, reach what they may, and repeat."""
+
+import itertools
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sj_ext.attack import (
+    FGSM,
+    PGD,
+    EventAttack,
+    RandomSearch,
+    SparsePGD,
+    attackable,
+    gaussian_blur,
+    gaussian_noise,
+    perturb,
+)
+from sj_ext.attack.functional import (
+    distance,
+    margin,
+    project_events,
+    project_l0,
+)
+from tests.attack.networks import answers, counts, images, network
+
+ATTACKS = [
+    FGSM("linf"),
+    FGSM("l2"),
+    PGD("linf", steps=2),
+    PGD("l2", steps=2, loss="margin"),
+    SparsePGD(steps=2),
+    EventAttack(steps=2),
+    EventAttack(steps=2, moves="insert", random_start=False),
+    EventAttack(steps=2, moves="delete"),
+    RandomSearch("linf", queries=3),
+    RandomSearch("events", queries=3),
+]
+UP_TO = {"linf": 3.0, "l2": 8.0, "l0": 60, "events": 60}
+
+
+def modelled():
+    return attackable(network(), bounds=(0.0, 5.0))
+
+
+@pytest.mark.parametrize("attack", ATTACKS, ids=repr)
+@given(share=st.floats(0.0, 1.0), seed=st.integers(0, 9), some=st.booleans())
+def test_no_attack_exceeds_budget_bounds_or_time_steps(attack, share, seed, some):
+    model, x = modelled(), counts(2, T=3)
+    budget = share * UP_TO[attack.norm]
+    budget = budget if attack.norm in ("linf", "l2") else int(budget)
+    steps = [1] if some else None
+    target = answers(model, x)
+    new = perturb(model, x, target, attack, budget=budget, time_steps=steps, seed=seed)
+    assert (distance(new, x, attack.norm) <= budget * (1 + 1e-6) + 1e-6).all()
+    assert new.min() >= 0
+    assert new.max() <= 5
+    if some:
+        assert torch.equal(new[:, [0, 2]], x[:, [0, 2]])
+    if attack.norm == "events":
+        assert torch.equal(new, new.round())
+        if getattr(attack, "moves", "both") == "insert":
+            assert (new >= x).all()
+        if getattr(attack, "moves", "both") == "delete":
+            assert (new <= x).all()
+
+
+@pytest.mark.parametrize("attack", ATTACKS, ids=repr)
+def test_every_attack_lowers_the_margin_and_repeats_by_its_seed(attack):
+    model, x = modelled(), counts(8, T=2)
+    target = answers(model, x)
+    budget = UP_TO[attack.norm]
+    first, again, other = (
+        perturb(model, x, target, attack, budget=budget, seed=seed)
+        for seed in (0, 0, 1)
+    )
+    with torch.no_grad():
+        before, after = margin(model(x), target), margin(model(first), target)
+    assert (after <= before).float().mean() > 0.6
+    assert after.mean() < before.mean()
+    assert torch.equal(first, again)
+    if getattr(attack, "random_start", False) or isinstance(attack, RandomSearch):
+        assert not torch.equal(first, other)
+
+
+@pytest.mark.parametrize("name", ["linf", "l2"])
+def test_pgd_equals_a_loop_written_by_hand(name):
+    model, x = attackable(network(), T=4), images()
+    target = answers(model, x)
+    budget, size = 0.2, 0.05
+    attack = PGD(name, steps=4, step_size=size / budget, random_start=False)
+    new = x
+    tried = []
+    for _ in range(4):
+        new = new.clone().requires_grad_()
+        logits = model(new)
+        tried.append((margin(logits, target).detach(), new.detach()))
+        loss = torch.nn.functional.cross_entropy(logits, target, reduction="sum")
+        (gradient,) = torch.autograd.grad(loss, new)
+        if name == "linf":
+            step = size * gradient.sign()
+            new = x + (new.detach() + step - x).clamp(-budget, budget)
+        else:
+            length = gradient.flatten(1).norm(dim=1).reshape(-1, 1, 1, 1)
+            change = new.detach() + size * gradient / length.clamp_min(1e-12) - x
+            length = change.flatten(1).norm(dim=1).reshape(-1, 1, 1, 1)
+            new = x + change * (budget / length.clamp_min(1e-12)).clamp_max(1)
+        new = new.clamp(0, 1)
+    tried.append((margin(model(new), target).detach(), new))
+    best = torch.stack([score for score, _ in tried]).argmin(0)
+    expected = torch.stack([tried[i][1][n] for n, i in enumerate(best)])
+    found = perturb(model, x, target, attack, budget=budget)
+    torch.testing.assert_close(found, expected)
+
+
+@given(
+    st.lists(st.floats(-2, 3), min_size=5, max_size=5),
+    st.lists(st.floats(0, 1), min_size=5, max_size=5),
+    st.integers(0, 5),
+)
+def test_the_l0_projection_is_the_nearest_of_all(x, x0, budget):
+    x, x0 = torch.tensor([x]).double(), torch.tensor([x0]).double()
+    found = project_l0(x, x0, budget, (0.0, 1.0))
+    assert ((found != x0).sum(1) <= budget).all()
+    clipped = x.clamp(0, 1)
+    nearest = min(
+        float((torch.where(torch.tensor(keep), clipped, x0) - x).square().sum())
+        for keep in itertools.product([False, True], repeat=5)
+        if sum(keep) <= budget
+    )
+    assert float((found - x).square().sum()) == pytest.approx(nearest, abs=1e-12)
+
+
+@given(
+    st.lists(st.integers(-3, 3), min_size=4, max_size=4),
+    st.lists(st.floats(-1, 1), min_size=4, max_size=4),
+    st.integers(0, 9),
+)
+def test_the_event_projection_keeps_what_is_worth_most(change, gain, budget):
+    change, gain = torch.tensor([change]).double(), torch.tensor([gain]).double()
+    x0 = torch.full((1, 4), 5.0).double()
+    kept = (project_events(x0 + change, x0, gain, budget) - x0) * change.sign()
+    assert ((kept >= 0) & (kept <= change.abs())).all()
+    assert kept.sum() <= budget
+    best = max(
+        sum(k * g for k, g in zip(keep, gain[0].tolist(), strict=True))
+        for keep in itertools.product(*(range(int(c) + 1) for c in change[0].abs()))
+        if sum(keep) <= budget
+    )
+    assert float((kept * gain).sum()) == pytest.approx(best, abs=1e-12)
+
+
+def test_a_budget_of_nothing_changes_nothing():
+    model, x = modelled(), counts(1, T=1)
+    for attack in ATTACKS:
+        assert torch.equal(perturb(model, x, answers(model, x), attack, budget=0), x), (
+            attack
+        )
+
+
+def test_fractions_of_events_are_refused():
+    x = counts(2) / 2
+    for attack in ("events", {"name": "random_search", "norm": "events"}):
+        with pytest.raises(ValueError, match="Expected event counts, whole numbers"):
+            perturb(modelled(), x, torch.zeros(2).long(), attack, budget=3)
+    with pytest.raises(ValueError, match=r"whole number, got 1\.5"):
+        perturb(modelled(), counts(2), torch.zeros(2).long(), "events", budget=1.5)
+
+
+def test_what_cannot_be_attacked_is_refused():
+    x, target = images(2), torch.zeros(2).long()
+    with pytest.raises(ValueError, match="Expected frames"):
+        perturb(attackable(network(), T=4), x, target, budget=0.1, time_steps=[0])
+    with pytest.raises(ValueError, match=r"numbers from 0 to 3, got \[4\]"):
+        perturb(modelled(), counts(2), target, budget=0.1, time_steps=[4])
+    with pytest.raises(ValueError, match="Expected `budget` of at least 0"):
+        perturb(modelled(), counts(2), target, budget=-1)
+    with pytest.raises(TypeError, match="Expected `attack` to be an attack"):
+        perturb(modelled(), counts(2), target, 3, budget=1)
+    with pytest.raises(ValueError, match="Expected `steps` to be a positive integer"):
+        PGD(steps=0)
+    with pytest.raises(ValueError, match="Expected `norm` to be one of linf, l2"):
+        PGD("l1")
+
+
+def test_noise_has_its_scale_its_bounds_and_its_steps():
+    x = torch.full((4, 3, 2, 20, 20), 2.0)
+    noisy = gaussian_noise(x, 0.5, torch.Generator().manual_seed(0), bounds=(0, 9))
+    assert (noisy - x).std() == pytest.approx(0.5, rel=0.05)
+    clipped = gaussian_noise(x, 0.5, torch.Generator().manual_seed(0), bounds=(0, 2))
+    assert clipped.max() == 2
+    some = gaussian_noise(
+        x, 0.5, torch.Generator().manual_seed(0), bounds=(0, 9), time_steps=[1]
+    )
+    assert torch.equal(some[:, [0, 2]], x[:, [0, 2]])
+    assert torch.equal(some[:, 1], noisy[:, 1])
+
+
+def test_blur_spreads_each_channel_and_step_by_itself():
+    x = torch.zeros(1, 3, 2, 9, 9)
+    x[0, 1, 0, 4, 4] = 1
+    blurred = gaussian_blur(x, 1.0)
+    assert torch.equal(blurred[0, [0, 2]], x[0, [0, 2]])
+    assert torch.equal(blurred[0, 1, 1], x[0, 1, 1])
+    weight = torch.exp(-0.5 * torch.arange(-3.0, 4.0) ** 2)
+    kernel = torch.outer(weight, weight) / weight.sum() ** 2
+    torch.testing.assert_close(blurred[0, 1, 0, 1:8, 1:8], kernel)
+    assert torch.equal(gaussian_blur(x, 1.0, time_steps=[0]), x)
+    assert torch.equal(gaussian_blur(x, 0.0), x)
+    with pytest.raises(ValueError, match="Expected `time_steps` of frames"):
+        gaussian_blur(x[0], 1.0, time_steps=[0])
