@@ -9,8 +9,9 @@ from sj_ext.pruning.early_time import (
     TimeRule,
 )
 from sj_ext.pruning.ledger import Cost, CostLedger, SparseOperations
+from sj_ext.pruning.limits import Limits
 from sj_ext.pruning.report import LayerReport, PruningReport, RoundReport
-from sj_ext.pruning.scheduler import FisherPruningScheduler, Limits
+from sj_ext.pruning.scheduler import FisherPruningScheduler
 from sj_ext.pruning.scores import (
     FisherMagnitudeScore,
     FisherScore,

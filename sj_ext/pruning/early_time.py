@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from sj_ext.fisher import TemporalFisher, prefix
 from sj_ext.fisher.measurement import Measurement, input_and_target
 from sj_ext.fisher.passes import Layout
+from sj_ext.processes import states_of_all
 from sj_ext.readout import Readout
 from sj_ext.registry import register
 
@@ -226,6 +227,7 @@ class KLTimeRule(TimeRule):
             each = F.kl_div(answers, full, reduction="none", log_target=True)
             divergence += each.sum((1, 2)).cpu()
             samples += answers.shape[1]
+        divergence, samples = _of_all_processes(divergence, samples)
         if not samples:
             raise ValueError("Expected `loader` to hold at least one batch, got none.")
         divergence /= samples
@@ -233,6 +235,17 @@ class KLTimeRule(TimeRule):
         fits = (divergence <= self.threshold).nonzero().flatten()
         steps = int(fits[0]) + 1 if len(fits) else T
         return TimeChoice(steps, {"divergence": divergence.tolist()})
+
+
+def _of_all_processes(divergence: Tensor, samples: int) -> tuple[Tensor, int]:
+    """Add up over processes, which else would choose different T'."""
+    states = states_of_all(lambda: {"divergence": divergence, "samples": samples})
+    if states is None:
+        return divergence, samples
+    return (
+        torch.stack([state["divergence"] for state in states]).sum(0),
+        sum(state["samples"] for state in states),
+    )
 
 
 @register("early_time", "constant")

@@ -20,12 +20,14 @@ class LayerReport:
         shape: Of its weight.
         weights: How many there are.
         remaining: How many are not pruned.
+        guarded: Rounds in which a limit changed how many remain.
     """
 
     name: str
     shape: tuple[int, ...]
     weights: int
     remaining: int
+    guarded: tuple[int, ...] = ()
 
     @property
     def sparsity(self) -> float:
@@ -45,6 +47,7 @@ class RoundReport:
         guarded: Layers that a limit kept from losing, or made lose, more weights.
         rewound: Whether weights went back to the rewind point.
         seconds: That scoring, pruning and rewinding took.
+        scores: Name of the scores.
     """
 
     number: int
@@ -54,6 +57,7 @@ class RoundReport:
     guarded: tuple[str, ...] = ()
     rewound: bool = False
     seconds: float = 0.0
+    scores: str = ""
 
 
 @dataclass(frozen=True)
@@ -90,8 +94,16 @@ class PruningReport:
         writer.writerow([one.name for one in fields(LayerReport)] + ["sparsity"])
         for layer in self.layers:
             shape = "x".join(map(str, layer.shape))
+            guarded = " ".join(map(str, layer.guarded))
             writer.writerow(
-                [layer.name, shape, layer.weights, layer.remaining, layer.sparsity]
+                [
+                    layer.name,
+                    shape,
+                    layer.weights,
+                    layer.remaining,
+                    guarded,
+                    layer.sparsity,
+                ]
             )
         return out.getvalue()
 
@@ -101,6 +113,7 @@ class PruningReport:
         lines = [
             f"{layer.name:<{width}}  {layer.remaining:>9} of {layer.weights:>9}  "
             f"{layer.sparsity:7.2%} pruned"
+            + (f", guarded in {len(layer.guarded)} rounds" if layer.guarded else "")
             for layer in self.layers
         ]
         lines.append(f"{self.sparsity:.2%} pruned after {len(self.rounds)} rounds")

@@ -2,41 +2,28 @@
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from sj_ext.processes import is_distributed
-from sj_ext.pruning.choice import SCOPES, Bounds, Scope, bounds_of, choose
+from sj_ext.pruning.choice import SCOPES, Scope, choose
 from sj_ext.pruning.counting import counted
 from sj_ext.pruning.early_time import TimeChoice, TimeRule
 from sj_ext.pruning.ledger import CostLedger, Purpose, SparseOperations
+from sj_ext.pruning.limits import Limits, bounds_at, limits_of
 from sj_ext.pruning.report import LayerReport, PruningReport, RoundReport
 from sj_ext.pruning.rewinding import RewindPoint
 from sj_ext.pruning.scores import Score
-from sj_ext.pruning.sparsity import ListedSparsity, SparsitySchedule, shrinking
+from sj_ext.pruning.sparsity import SparsitySchedule, plan
 from sj_ext.pruning.weights import MaskedWeights, parameter_of, prunable
 from sj_ext.readout import Readout
 from sj_ext.registry import create
 from sj_ext.taps.selection import unwrap
 
-_FORMAT = 1
-
-
-class Limits(NamedTuple):
-    """How sparse a layer may become, and must.
-
-    Attributes:
-        minimum: Share of its weights pruned at the end of the search, in [0, 1];
-            earlier rounds ask for it in proportion to the sparsity of the whole.
-        maximum: Share that is never exceeded, in [0, 1]. Whatever it is, one weight
-            remains.
-    """
-
-    minimum: float = 0.0
-    maximum: float = 1.0
+_FORMAT = 2
 
 
 class FisherPruningScheduler:
@@ -103,7 +90,8 @@ class FisherPruningScheduler:
         seed: Of scores that draw.
 
     Attributes:
-        ledger: What the search has cost, see `CostLedger`.
+        ledger: What the search has cost, see `CostLedger`; under `torch.distributed`,
+            in this process: `merge` adds those of others.
         operations: Synaptic operations of one sample-step forward, charged with
             everything from when it is set (see `SynapticOperations`); None charges
             none.
@@ -166,10 +154,18 @@ class FisherPruningScheduler:
         self._optimizer = optimizer
         self._scope = scope
         self._score = self._made(scores, seed)
+        # What a resumed search must agree in.
+        self._settings = {
+            "T": T,
+            "scores": scores if isinstance(scores, str) else _name_of(scores),
+            "scope": scope,
+            "early_time": None if early_time is None else _name_of(early_time),
+            "rewinding": rewind is not None,
+        }
         layers = prunable(self.model, exclude, prune_readout)
         sizes = {name: parameter_of(module).numel() for name, module in layers.items()}
-        self._plan = _plan(sum(sizes.values()), rounds, fraction, schedule)
-        self._limits = _limits(limits, sizes)
+        self._plan = plan(sum(sizes.values()), rounds, fraction, schedule)
+        self._limits = limits_of(limits, sizes)
         self._sizes = sizes
         self._weights = MaskedWeights(layers, optimizer)
         self._rewinding = rewind is not None
@@ -325,10 +321,15 @@ class FisherPruningScheduler:
             scores = self._checked(self._score(self.model, loader, steps))
         self._charge("scoring", passes.forward, passes.backward)
         remaining = self._plan[self.round]
-        choice = choose(
-            scores, self._weights.masks, remaining, self._scope, self._bounds(remaining)
-        )
-        self._weights.shrink(_of_first_process(choice.masks))
+        with self.ledger.timed("scoring"):
+            choice = choose(
+                scores,
+                self._weights.masks,
+                remaining,
+                self._scope,
+                bounds_at(self._limits, self._sizes, remaining, self._plan[-1]),
+            )
+            self._weights.shrink(_of_first_process(choice.masks))
         with self.ledger.timed("rewinding"):
             rewound = self._rewind()
         report = RoundReport(
@@ -339,6 +340,7 @@ class FisherPruningScheduler:
             guarded=choice.guarded,
             rewound=rewound,
             seconds=time.perf_counter() - start,
+            scores=str(self._settings["scores"]),
         )
         self._history.append(report)
         return report
@@ -354,7 +356,13 @@ class FisherPruningScheduler:
         parameters = {id(parameter) for _, parameter, _ in self._weights.items()}
         return PruningReport(
             layers=tuple(
-                LayerReport(name, tuple(p.shape), p.numel(), kept[name])
+                LayerReport(
+                    name,
+                    tuple(p.shape),
+                    p.numel(),
+                    kept[name],
+                    tuple(r.number for r in self._history if name in r.guarded),
+                )
                 for name, p, _ in self._weights.items()
             ),
             rounds=tuple(self._history),
@@ -406,6 +414,7 @@ class FisherPruningScheduler:
         return {
             "format": _FORMAT,
             "plan": list(self._plan),
+            "settings": dict(self._settings),
             "masks": self._weights.masks,
             "steps": self._steps,
             "trained_short": self._trained_short,
@@ -441,6 +450,12 @@ class FisherPruningScheduler:
                 f"Expected the state of a search that leaves {list(self._plan)} "
                 f"weights round by round, got {list(state['plan'])}."
             )
+        for name, value in self._settings.items():
+            if state["settings"][name] != value:
+                raise ValueError(
+                    f"Expected the state of a search with {name} {value!r}, got "
+                    f"{state['settings'][name]!r}."
+                )
         self._weights.restore(state["masks"])
         self._steps = state["steps"]
         self._trained_short = state["trained_short"]
@@ -476,18 +491,9 @@ class FisherPruningScheduler:
                     f"Expected `scores` {list(parameter.shape)} for {name!r}, got "
                     f"{got}."
                 )
-            found[name] = score
+            # Scores from elsewhere may lie on another device than the weights.
+            found[name] = score.to(parameter.device)
         return found
-
-    def _bounds(self, remaining: int) -> dict[str, Bounds]:
-        total = sum(self._sizes.values())
-        progress = (total - remaining) / (total - self._plan[-1])
-        return {
-            name: bounds_of(
-                self._sizes[name], limits.minimum * progress, limits.maximum
-            )
-            for name, limits in self._limits.items()
-        }
 
     def _rewind(self) -> bool:
         if self._point is None:
@@ -511,54 +517,10 @@ class FisherPruningScheduler:
             )
 
 
-def _plan(
-    weights: int,
-    rounds: int | None,
-    fraction: float,
-    schedule: SparsitySchedule | Sequence[float] | None,
-) -> list[int]:
-    """Say how many weights remain after each round."""
-    if rounds is not None and (type(rounds) is not int or rounds < 1):
-        raise ValueError(f"Expected `rounds` to be a positive integer, got {rounds!r}.")
-    if schedule is None:
-        if rounds is None:
-            raise ValueError("Expected `rounds` or `schedule`, got neither.")
-        return shrinking(weights, fraction, rounds)
-    if not isinstance(schedule, SparsitySchedule):
-        schedule = ListedSparsity(schedule)
-    plan = schedule.remaining(weights)
-    if rounds is not None and rounds != len(plan):
-        raise ValueError(
-            f"Expected `rounds` to be None or the {len(plan)} of `schedule`, got "
-            f"{rounds}."
-        )
-    if [*plan, 0] != sorted({*plan, 0, weights}, reverse=True)[1:]:
-        raise ValueError(
-            f"Expected `schedule` to prune some of the {weights} weights in every "
-            f"round and to leave some, got {plan} remaining."
-        )
-    return plan
-
-
-def _limits(
-    limits: Limits | Mapping[str, Limits] | None, sizes: Mapping[str, int]
-) -> dict[str, Limits]:
-    given = limits if isinstance(limits, Mapping) else {}
-    unknown = sorted(set(given) - set(sizes))
-    if unknown:
-        raise ValueError(
-            f"Expected `limits` of layers among {', '.join(sizes)}, got "
-            f"{', '.join(unknown)}."
-        )
-    default = limits if isinstance(limits, Limits) else Limits()
-    found = {name: given.get(name, default) for name in sizes}
-    for name, one in found.items():
-        if not 0 <= one.minimum <= one.maximum <= 1:
-            raise ValueError(
-                "Expected `limits` with 0 <= minimum <= maximum <= 1, got "
-                f"{tuple(one)} for {name!r}."
-            )
-    return found
+def _name_of(component: object) -> str:
+    """Give the name of a function, or of the class of anything else."""
+    name: str = getattr(component, "__name__", type(component).__name__)
+    return name
 
 
 def _of_first_process(masks: dict[str, Tensor]) -> dict[str, Tensor]:

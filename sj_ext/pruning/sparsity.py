@@ -115,6 +115,48 @@ def shrinking(weights: int, fraction: float, rounds: int) -> list[int]:
     return found
 
 
+def plan(
+    weights: int,
+    rounds: int | None,
+    fraction: float,
+    schedule: SparsitySchedule | Sequence[float] | None,
+) -> list[int]:
+    """Say how many weights remain after each round.
+
+    Args:
+        weights: How many there are before the first.
+        rounds: How many rounds; None for those of `schedule`.
+        fraction: Of what remains, where there is no schedule.
+        schedule: Total sparsities.
+
+    Returns:
+        One number a round.
+
+    Raises:
+        ValueError: If the arguments do not fit together or a round prunes nothing.
+    """
+    if rounds is not None and (type(rounds) is not int or rounds < 1):
+        raise ValueError(f"Expected `rounds` to be a positive integer, got {rounds!r}.")
+    if schedule is None:
+        if rounds is None:
+            raise ValueError("Expected `rounds` or `schedule`, got neither.")
+        return shrinking(weights, fraction, rounds)
+    if not isinstance(schedule, SparsitySchedule):
+        schedule = ListedSparsity(schedule)
+    found = schedule.remaining(weights)
+    if rounds is not None and rounds != len(found):
+        raise ValueError(
+            f"Expected `rounds` to be None or the {len(found)} of `schedule`, got "
+            f"{rounds}."
+        )
+    if [*found, 0] != sorted({*found, 0, weights}, reverse=True)[1:]:
+        raise ValueError(
+            f"Expected `schedule` to prune some of the {weights} weights in every "
+            f"round and to leave some, got {found} remaining."
+        )
+    return found
+
+
 def _check(final: float, rounds: int) -> None:
     if not isinstance(final, (int, float)) or not 0 < final < 1:
         raise ValueError(f"Expected `final` in (0, 1), got {final!r}.")

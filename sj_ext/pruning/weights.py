@@ -8,6 +8,7 @@ import fnmatch
 from collections.abc import Iterator, Mapping, Sequence
 
 import torch
+from spikingjelly.activation_based import layer
 from torch import Tensor, nn
 from torch.nn.utils import prune
 from torch.optim import Optimizer
@@ -23,6 +24,8 @@ _KINDS = (
     nn.ConvTranspose2d,
     nn.ConvTranspose3d,
 )
+# Their weights pass through a standardisation, after which zeros are zero no more.
+_STANDARDISED = (layer.WSConv2d, layer.WSLinear)
 _MASK, _ORIGINAL = "weight_mask", "weight_orig"
 
 
@@ -50,8 +53,9 @@ def prunable(
 
     Raises:
         TypeError: If an entry of `exclude` is neither text nor a class of modules.
-        ValueError: If an entry of `exclude` matches nothing, nothing is left, or two
-            layers share a weight.
+        ValueError: If an entry of `exclude` matches nothing, nothing is left, two
+            layers share a weight, or a weight is computed from other parameters
+            (weight normalisation or standardisation, other parametrisations).
     """
     layers = dict(_layers(model))
     kept = set(layers)
@@ -73,6 +77,12 @@ def prunable(
         )
     owners: dict[int, str] = {}
     for name, module in chosen.items():
+        if not _is_plain(module):
+            raise ValueError(
+                "Expected weights that layers use as they are, got those of "
+                f"{name!r} ({type(module).__name__}), computed from other parameters: "
+                "a zero there is none in the layer. Exclude it."
+            )
         weight = parameter_of(module)
         first = owners.setdefault(id(weight), name)
         if first != name:
@@ -104,9 +114,16 @@ def _layers(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 
 def parameter_of(module: nn.Module) -> Tensor:
     """Give the weight that optimizers know, under a mask or not."""
-    masked = module._parameters.get(_ORIGINAL)
-    found: Tensor = module.weight if masked is None else masked  # type: ignore[assignment]
+    original = module._parameters.get(_ORIGINAL)
+    found: Tensor = module.weight if original is None else original  # type: ignore[assignment]
     return found
+
+
+def _is_plain(module: nn.Module) -> bool:
+    masked = _ORIGINAL in module._parameters and _MASK in module._buffers
+    return (masked or "weight" in module._parameters) and not isinstance(
+        module, _STANDARDISED
+    )
 
 
 def _matches(name: str, module: nn.Module, entry: str | type[nn.Module]) -> bool:
@@ -139,6 +156,13 @@ class MaskedWeights:
     ) -> None:
         self.layers = dict(layers)
         self._optimizer = optimizer
+        self._orders = {
+            name: [
+                "weight" if parameter == _ORIGINAL else parameter
+                for parameter in module._parameters
+            ]
+            for name, module in self.layers.items()
+        }
         for name, module in self.layers.items():
             if prune.is_pruned(module) and _MASK not in module._buffers:
                 raise ValueError(
@@ -148,11 +172,11 @@ class MaskedWeights:
             if _MASK not in module._buffers:
                 ones = torch.ones_like(parameter_of(module))
                 prune.custom_from_mask(module, "weight", ones)
-        self._hook = (
-            None
-            if optimizer is None
-            else optimizer.register_step_post_hook(self._after_step)
-        )
+        self._hooks = [
+            module.register_forward_hook(_detach) for module in self.layers.values()
+        ]
+        if optimizer is not None:
+            self._hooks.append(optimizer.register_step_post_hook(self._after_step))
 
     def items(self) -> Iterator[tuple[str, nn.Parameter, Tensor]]:
         """Go through the layers.
@@ -223,17 +247,26 @@ class MaskedWeights:
             for value in memory.get(parameter, {}).values():
                 if isinstance(value, Tensor) and value.shape == parameter.shape:
                     value.masked_fill_(pruned, 0)
-            # What is read between two passes, or copied, is a plain tensor: the one
-            # of the last pass is part of a graph, and of weights that have moved.
+            # What is read between two passes is of the weights as they are now.
             self.layers[name].weight = (mask * parameter).detach()
 
     def remove(self) -> None:
         """Leave dense weights with zeros, under their former names, and no masks."""
         self.clean()
-        for module in self.layers.values():
+        for name, module in self.layers.items():
             prune.remove(module, "weight")
-        if self._hook is not None:
-            self._hook.remove()
+            # Optimizers know parameters by their place.
+            for parameter in self._orders[name]:
+                module._parameters[parameter] = module._parameters.pop(parameter)
+        for hook in self._hooks:
+            hook.remove()
 
     def _after_step(self, *_: object) -> None:
         self.clean()
+
+
+def _detach(module: nn.Module, *_: object) -> None:
+    """Take the masked weight out of the graph of the pass, so that it can be copied."""
+    weight = module.__dict__.get("weight")
+    if weight is not None:
+        module.weight = weight.detach()

@@ -107,8 +107,13 @@ def test_a_masked_network_can_be_copied_between_steps():
     scheduler = scheduler_of(net, optimizer)
     scheduler.step()
     train(net, optimizer, loader)
-    copied = copy.deepcopy(net)
     x = loader[0][0]
+    # Also right after a pass whose graph is still there.
+    logits = net(x)
+    functional.reset_net(net)
+    copied = copy.deepcopy(net)
+    logits.sum().backward()
+    assert bool((net[0].weight_orig.grad != 0).any())
     with torch.no_grad():
         assert torch.equal(copied.eval()(x), net.eval()(x))
 
@@ -344,6 +349,13 @@ def test_a_state_of_another_search_is_refused():
     state = scheduler_of(network()).state_dict()
     with pytest.raises(ValueError, match=r"got \[90, 45, 23\]"):
         scheduler_of(network(), fraction=0.25).load_state_dict(state)
+    for argument, message in (
+        ({"scores": "random"}, "with scores 'random', got 'magnitude'"),
+        ({"T": 3}, "with T 3, got 4"),
+        ({"rewind": None}, "with rewinding False, got True"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            scheduler_of(network(), **argument).load_state_dict(state)
 
 
 class TestLedger:
@@ -429,6 +441,22 @@ def test_a_weight_of_two_layers_is_refused():
         scheduler_of(twice)
 
 
+@pytest.mark.parametrize(
+    "computed",
+    [
+        nn.utils.parametrizations.weight_norm,
+        nn.utils.spectral_norm,
+        lambda _: layer.WSConv2d(4, 6, 3, stride=2, groups=2, step_mode="m"),
+    ],
+)
+def test_a_weight_computed_from_others_is_refused_unless_excluded(computed):
+    net = network()
+    net[3] = computed(net[3])
+    with pytest.raises(ValueError, match=r"'3' .* computed from other parameters"):
+        scheduler_of(net)
+    assert list(scheduler_of(net, exclude=["3"]).masks) == ["0"]
+
+
 def test_limits_hold_in_every_round_and_sparsity_stays_exact():
     limits = {"0": Limits(maximum=0.5), "3": Limits(minimum=0.5)}
     scheduler = scheduler_of(
@@ -439,7 +467,12 @@ def test_limits_hold_in_every_round_and_sparsity_stays_exact():
         assert int(scheduler.masks["0"].sum()) >= 36
     assert scheduler.sparsity == pytest.approx(0.7, abs=0.5 / 180)
     assert scheduler.report().layers[1].sparsity >= 0.5
-    assert any("0" in one.guarded for one in scheduler.report().rounds)
+    report = scheduler.report()
+    assert any("0" in one.guarded for one in report.rounds)
+    assert report.layers[0].guarded == tuple(
+        one.number for one in report.rounds if "0" in one.guarded
+    )
+    assert "guarded in" in str(report)
 
 
 def test_the_report_says_what_went_and_what_was_left():
@@ -450,14 +483,19 @@ def test_the_report_says_what_went_and_what_was_left():
     assert report.sparsity == scheduler.sparsity == 0.5
     assert report.left_whole == ("6.weight",)
     assert "no faster" in str(report)
-    assert report.to_csv().splitlines()[0] == "name,shape,weights,remaining,sparsity"
+    assert report.to_csv().splitlines()[0] == (
+        "name,shape,weights,remaining,guarded,sparsity"
+    )
     assert report.to_csv().splitlines()[1].startswith("0,4x2x3x3,72,")
     assert report.as_dict()["rounds"][0]["remaining"] == 90
+    assert report.rounds[0].scores == "magnitude"
+    assert report.layers[0].guarded == ()
 
 
 def test_finalize_gives_dense_weights_with_zeros_under_their_former_keys():
     net, loader = network(), batches()
     keys = list(net.state_dict())
+    places = [name for name, _ in net.named_parameters()]
     optimizer = OPTIMIZERS["sgd"](net.parameters())
     parameter = net[0].weight
     scheduler = scheduler_of(net, optimizer)
@@ -465,7 +503,9 @@ def test_finalize_gives_dense_weights_with_zeros_under_their_former_keys():
     masks, sparse = scheduler.masks, scheduler.sparse_state_dict()
     assert scheduler.finalize() is net
     assert set(net.state_dict()) == set(keys) == set(sparse)
+    assert [name for name, _ in net.named_parameters()] == places
     assert net[0].weight is parameter
+    assert not any(module._forward_hooks for module in net.modules())
     for name in CONV:
         weight = net.get_submodule(name).weight
         assert torch.equal(weight != 0, masks[name])
@@ -481,13 +521,14 @@ def test_the_network_is_left_as_found_by_scores_and_probes():
     net, loader = network(), batches()
     scheduler = scheduler_of(net, scores="fisher", rewind=None)
     before = {name: value.clone() for name, value in net.state_dict().items()}
+    hooks = [len(module._forward_hooks) for module in net.modules()]
     random = torch.get_rng_state()
     scheduler.probe(loader)
     assert net.training
     assert torch.equal(torch.get_rng_state(), random)
     for name, value in net.state_dict().items():
         assert torch.equal(value, before[name]), name
-    assert not any(module._forward_hooks for module in net.modules())
+    assert [len(module._forward_hooks) for module in net.modules()] == hooks
 
 
 @pytest.mark.parametrize(
@@ -540,11 +581,12 @@ def test_two_processes_have_the_masks_of_one(in_two_processes, tmp_path):
     optimizer = OPTIMIZERS["sgd"](net.parameters())
     alone = scheduler_of(net, optimizer, scores="fisher", rounds=1)
     alone._score._options["labels"] = "empirical"
+    divergence = KLTimeRule().choose(net, loader, T).evidence["divergence"]
     alone.step(loader)
     in_two_processes(f"""
 from torch.nn.parallel import DistributedDataParallel
 from tests.pruning.networks import *
-from sj_ext.pruning import FisherPruningScheduler, FisherScore
+from sj_ext.pruning import FisherPruningScheduler, FisherScore, KLTimeRule
 net = network()
 wrapped = DistributedDataParallel(net)
 optimizer = OPTIMIZERS["sgd"](wrapped.parameters())
@@ -553,17 +595,19 @@ scheduler = FisherPruningScheduler(
     scores=FisherScore(labels="empirical"),
 )
 own = batches(4)[rank::2]
+probed = KLTimeRule().choose(net, own, T).evidence["divergence"]
 scheduler.step(own)
 train(wrapped, optimizer, own)
 for name, mask in scheduler.masks.items():
     weight = net.get_submodule(name).weight_orig
     assert bool((weight[~mask] == 0).all())
 masks = dict(scheduler.masks)
-torch.save([masks, net.state_dict()], r"{tmp_path}/" + f"{{rank}}.pt")
+torch.save([masks, net.state_dict(), probed], r"{tmp_path}/" + f"{{rank}}.pt")
 """)
-    (first, weights), (second, others) = (
+    (first, weights, probed), (second, others, again) = (
         torch.load(tmp_path / f"{rank}.pt") for rank in range(2)
     )
+    assert probed == again == pytest.approx(divergence)
     for name, mask in alone.masks.items():
         assert torch.equal(first[name], second[name])
         assert torch.equal(first[name], mask)
