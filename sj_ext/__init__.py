@@ -2,7 +2,8 @@
 
 Each part is a component of its own that works in a network built with the host's
 layers: see `sj_ext.surrogate`, `sj_ext.neuron`, `sj_ext.readout`,
-`sj_ext.taps`, `sj_ext.cka`, `sj_ext.fisher` and `sj_ext.pruning`.
+`sj_ext.taps`, `sj_ext.cka`, `sj_ext.fisher`, `sj_ext.pruning` and
+`sj_ext.attack`.
 """
 
 from importlib.metadata import version

@@ -234,8 +234,8 @@ def _check_targets(samples: int, batch: Any, side: Side) -> None:
 def _print(tensor: Tensor) -> Print:
     flat = tensor.detach().reshape(-1)
     if flat.device.type == "cpu" and flat.dtype in (torch.float32, torch.float64):
-        weights = _weights(flat.device).numpy()
-        summed = kernels().weighted_sum(flat.numpy(), weights, _GOLDEN)
+        repeated = _weights(flat.device).numpy()
+        summed = kernels().weighted_sum(flat.numpy(), repeated, _GOLDEN)
         return tuple(tensor.shape), float(summed)
     total = torch.zeros((), dtype=torch.float64, device=flat.device)
     weights = _weights(flat.device)
