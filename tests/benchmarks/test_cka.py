@@ -20,7 +20,7 @@ from benchmarks.runs.command_line import ConfigError
 from benchmarks.runs.config import ModelConfig, TrainConfig
 from benchmarks.studies.cka import comparisons
 from benchmarks.studies.cka.arms import arms
-from benchmarks.studies.cka.attacked import elsewhere
+from benchmarks.studies.cka.attacked import KINDS, elsewhere
 from benchmarks.studies.cka.config import CkaConfig, read
 from benchmarks.studies.networks import trained_network, untrained_network
 from sj_ext.cka import CKAResult
@@ -47,6 +47,7 @@ def words(small_data, tmp_path_factory):
         "train.optimization.lr": 0.01,
         "train.device.accelerator": "cpu",
         "sweep.residual": "[true, false]",
+        "attack": '{"name": "fgsm", "budget": 0.5}',
         "batch_size": 4,
         "resamples": 20,
         "output": tmp_path_factory.mktemp("cka"),
@@ -75,15 +76,17 @@ def rows(file):
         return list(csv.DictReader(lines))
 
 
-def test_the_three_figures_are_written(finished):
+def test_the_figures_are_written(finished):
     names = {file.stem for file in (finished / "plots").glob("*.png")}
     assert names == {
         "snn_against_ann_residual",
         "snn_against_ann_plain",
         "residual_against_plain",
         "time_against_depth",
+        "clean_against_attacked_residual",
+        "clean_against_attacked_plain",
     }
-    assert (finished / "report.html").read_text().count("data:image/png;base64") == 4
+    assert (finished / "report.html").read_text().count("data:image/png;base64") == 6
 
 
 def test_every_layer_has_its_ceiling_and_its_floor(finished):
@@ -268,31 +271,25 @@ def test_feature_layers_are_what_is_compared(finished, config):
     assert result.layers_x == tuple(feature_layers(net))
 
 
-@pytest.fixture(scope="module")
-def attacked(words):
-    attack = '{"name": "pgd", "steps": 2, "budget": 0.5}'
-    more = ["--name", "attacked", "--attack", attack, "--sweep.residual", "[true]"]
-    assert main(["cka", *words, *more]) == 0
-    config = read([*words, *more])
-    return Path(config.output) / f"attacked-{config.digest()}"
-
-
-def test_each_layer_is_compared_with_itself_under_attack(attacked):
-    found = rows(attacked / "attacked.csv")
-    assert {row["arm"] for row in found} == {"residual, SNN", "residual, ANN"}
+def test_each_layer_is_compared_with_itself_under_attack(finished):
+    found = rows(finished / "attacked.csv")
+    networks = [f"{arm}, {kind}" for arm in ("residual", "plain") for kind in KINDS]
+    assert list(dict.fromkeys(row["arm"].lower() for row in found)) == networks
     assert {(row["curve"], row["role"]) for row in found} == {
         ("clean and attacked", "main"),
         ("the same changes elsewhere", "ceiling"),
         ("clean, permuted samples", "floor"),
     }
-    assert len(found) == 2 * 3 * LAYERS
-    assert (attacked / "plots" / "clean_against_attacked_residual.png").exists()
-    (arm,) = json.loads((attacked / "result.json").read_text())["arms"]
-    means = arm["mean_cka_under_attack"]["ANN"]
-    assert means["clean and attacked"] < 1
-    assert means["clean, permuted samples"] < means["the same changes elsewhere"]
-    for left in arm["accuracy_under_attack"].values():
-        assert left["attacked"] <= left["clean"]
+    assert len(found) == 2 * 3 * (LAYERS + PLAIN)
+    for arm in json.loads((finished / "result.json").read_text())["arms"]:
+        for kind, left in arm["accuracy_under_attack"].items():
+            assert left["attacked"] <= left["clean"]
+            means = arm["mean_cka_under_attack"][kind.upper()]
+            # A spiking network of one epoch may not notice such changes at all.
+            assert means["clean and attacked"] <= 1 - 1e-3 * (kind == "ann") + 1e-9
+            assert (
+                means["clean, permuted samples"] < means["the same changes elsewhere"]
+            )
 
 
 def test_the_ceiling_has_the_same_changes_at_other_places():
