@@ -52,10 +52,12 @@ def accuracy_against_cost(rows: Rows) -> Figure:
                 level = 100 * row["test_accuracy"]["selected"]["mean"]
                 panel.axhline(level, color="0.6", linestyle="--", linewidth=0.8)
             panel.set(xlabel=_AXES[key])
-            panel.set_xlim(left=0)
             panel.grid(alpha=0.3)
             if line == 0:
                 panel.set_title(f"{sparsity:.0%} pruned", fontsize="medium")
+        # The axis of a line is that of all its panels.
+        dearest = max(row["cost"][key] for row in rows)
+        panels[line, 0].set_xlim(0, 1.08 * dearest)
     for panel in panels[:, 0]:
         panel.set_ylabel("test accuracy, %")
     handles, labels = panels[0, 0].get_legend_handles_labels()

@@ -126,8 +126,8 @@ def _claimed(row: Mapping[str, Any]) -> str:
     reached = "the target of 40% is reached" if saved >= TARGET else "short of 40%"
     return (
         f"{text}. It saves {saved:.0%} of the sample-steps, final training and probe "
-        f"included ({reached}); wall-clock time {relative['seconds'] - 1:+.0%}, "
-        f"theoretical operations {relative['operations'] - 1:+.0%}."
+        f"included ({reached}), {1 - relative['seconds']:.0%} of the wall-clock time "
+        f"and {1 - relative['operations']:.0%} of the theoretical operations."
     )
 
 
@@ -157,9 +157,11 @@ def _power(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def _said(row: Mapping[str, Any]) -> str:
     difference = row["difference"]["selected"]
+    pairs = difference["pairs"]
+    seeds = f"{pairs} {'seed' if pairs == 1 else 'seeds'}"
     return (
         f"At {row['sparsity']:.0%}, {row['arm']}: {_points(difference)} over "
-        f"{difference['pairs']} seeds at {row['relative']['sample_steps']:.0%} of the "
+        f"{seeds} at {row['relative']['sample_steps']:.0%} of the "
         "sample-steps."
     )
 
