@@ -422,7 +422,7 @@ def test_the_null_under_label_noise_is_trained_on_wrong_labels_of_clean_steps(
     training = arm.train
     given = {}
 
-    def note(net, frames, parts, settings, seed, after_epoch):
+    def note(net, frames, parts, settings, seed, after_epoch, loss):
         given.update(frames=frames, parts=parts, seed=seed)
 
     monkeypatch.setattr(fisher_runs, "train_in_memory", note)

@@ -560,12 +560,12 @@ def test_equations_that_no_pass_would_call_are_refused():
 
 
 def test_kernels_compile_where_no_cache_can_be_written():
-    from sj_ext.neuron.backends import _numba_kernels
+    from sj_ext.compiled import compiled
 
     # Code without a file has no place for a cache: the same branch as a read-only home.
     scope = {}
     exec("def twice(x): return 2 * x", scope)
-    assert _numba_kernels._jit()(scope["twice"])(21) == 42
+    assert compiled()(scope["twice"])(21) == 42
 
 
 # The draw.
