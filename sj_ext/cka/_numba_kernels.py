@@ -9,31 +9,6 @@ from sj_ext.compiled import compiled
 
 # Sums may be taken in any order: that makes them faster and no less exact.
 _SUMS = {"fastmath": {"reassoc", "contract", "nsz"}}
-_AT_ONCE = 4096
-
-
-@compiled()
-def largest_integer(x):  # type: ignore[no-untyped-def]
-    """Give 0 or 1 if all of x are -1, 0 or 1, up to 127 if integers, or else -1."""
-    largest = 0
-    for start in range(0, x.size, _AT_ONCE):
-        part = x[start : start + _AT_ONCE]
-        broken, beyond_one, any_set = False, False, False
-        for i in range(part.size):
-            v = part[i]
-            size = abs(v)
-            # Comparisons with NaN are false.
-            broken |= not ((size <= 127) & (v == np.rint(v)))
-            beyond_one |= size > 1
-            any_set |= v != 0
-        if broken:
-            return -1
-        if beyond_one:
-            for i in range(part.size):
-                largest = max(largest, int(abs(part[i])))
-        elif any_set:
-            largest = max(largest, 1)
-    return largest
 
 
 @compiled(**_SUMS)

@@ -9,7 +9,6 @@ from contextlib import ExitStack, contextmanager
 from functools import cache, lru_cache
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -70,22 +69,12 @@ def gram(parts: Tensor) -> Tensor:
 
 
 def symmetric_product(a: Tensor, out: Tensor) -> None:
-    """Add a a' to `out`, or to its upper blocks: `mirror` fills the rest at the end.
-
-    On the CPU NumPy multiplies, which computes one half of such a product only, and
-    whose result is symmetric as it is.
+    """Add a a' to the upper blocks of `out`; `mirror` fills the rest at the end.
 
     Args:
         a: Matrix [n, D].
-        out: Matrix [n, n] of the same type, or on the CPU also of float64.
+        out: Matrix [n, n] of the same type.
     """
-    if a.device.type == "cpu" and a.dtype in (torch.float32, torch.float64):
-        # What overflows is looked at by who asked for the product.
-        with np.errstate(over="ignore", invalid="ignore"):
-            for columns in a.split(_COLUMNS, dim=1):
-                own = columns.numpy()
-                out.add_(torch.from_numpy(np.matmul(own, own.T)))
-        return
     step = _block(a)
     for i in range(0, len(a), step):
         out[i : i + step, i:].addmm_(a[i : i + step], a[i:].T)
@@ -209,12 +198,6 @@ def _integer_gram(parts: Tensor) -> Tensor | None:
         parts.shape[1], parts.shape[1], dtype=torch.float64, device=parts.device
     )
     for part in parts:
-        if _is_read_at_once(part):
-            largest = kernels().largest_integer(part.reshape(-1).numpy())
-            if largest < 0:
-                return None
-            add_integer_gram(part, int(largest), total)
-            continue
         integers = small_integers(part)
         if integers is None:
             return None
@@ -244,15 +227,12 @@ def _float32_gram(parts: Tensor) -> Tensor | None:
 
 def _float32_products(parts: Tensor, centre: bool) -> Tensor:
     n = parts.shape[1]
-    # Where NumPy multiplies, sums of products over columns lose nothing more.
-    on_cpu = parts.device.type == "cpu"
-    dtype = torch.float64 if on_cpu else torch.float32
-    total = torch.zeros(n, n, dtype=dtype, device=parts.device)
+    total = torch.zeros(n, n, device=parts.device)
     for part in parts:
         for columns in part.split(_COLUMNS, dim=1):
             columns = columns.float()
             symmetric_product(columns - columns.mean(0) if centre else columns, total)
-    return total if on_cpu else mirror(total)
+    return mirror(total)
 
 
 def _mean_matters(gram: Tensor) -> bool:
@@ -335,27 +315,6 @@ def _bytes_multiply_exactly() -> bool:
     except RuntimeError:
         return False
     return torch.equal(found.long(), a @ a.T)
-
-
-def add_integer_gram(x: Tensor, largest: int, out: Tensor) -> None:
-    """Add x x' to `out` without an error, by float32 products of few enough columns.
-
-    Args:
-        x: Float32 matrix [n, D] of integers, on the CPU.
-        largest: Of their absolute values, at most 127.
-        out: Float64 matrix [n, n].
-    """
-    if not largest:
-        return
-    width = min(_COLUMNS, (2**24 - 1) // largest**2)
-    for columns in x.split(width, dim=1):
-        symmetric_product(columns, out)
-
-
-def _is_read_at_once(x: Tensor) -> bool:
-    """Whether one compiled pass tells integers, and float32 multiplies them fastest."""
-    plain = x.device.type == "cpu" and x.dtype == torch.float32 and x.is_contiguous()
-    return plain and not _bytes_multiply_exactly()
 
 
 def kernels() -> Any:
