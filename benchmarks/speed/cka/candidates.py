@@ -170,7 +170,7 @@ def reference(features: Sequence[Tensor]) -> Tensor:
 
 
 def _ours_from(grams: Tensor) -> Tensor:
-    rows = [hsic_row(gram.double(), "unbiased") for gram in grams]
+    rows = [hsic_row(gram, "unbiased") for gram in grams]
     return normalised(*products(rows, None, [1] * len(rows), None)[1])
 
 
