@@ -76,7 +76,7 @@ def spike_gram(bits, start, stop, out):  # type: ignore[no-untyped-def]
             others = bits[j]
             both = np.uint64(0)
             for w in range(mine.size):
-                both += _ones(mine[w] & others[w])
+                both += _ones(mine[w] & others[w])  # type: ignore[call-arg]
             out[i, j] = both
             out[j, i] = both
 

@@ -14,7 +14,6 @@ from sj_ext.cka.functional import ROUNDING, Estimator
 from sj_ext.cka.gram import above_diagonal, mirror, symmetric_product
 from sj_ext.cka.loops import kernels
 
-
 _COLUMNS = 8192
 
 
