@@ -6,11 +6,11 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from sj_ext.taps.layout import TimeAxisError
 from sj_ext.taps.preservation import preserved
 from sj_ext.taps.record import KINDS, Record
 from sj_ext.taps.recorder import Recorder
 from sj_ext.taps.selection import Layers, select, unwrap
-from sj_ext.taps.time_axis import TimeAxisError
 
 __all__ = ["Record", "TimeAxisError", "preserved", "taps"]
 

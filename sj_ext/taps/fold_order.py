@@ -8,7 +8,12 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
-from sj_ext.taps.time_axis import Kind, Layout, Reading, TimeAxisError
+from sj_ext.taps.layout import (
+    Kind,
+    Layout,
+    Reading,
+    TimeAxisError,
+)
 
 
 class FoldOrder:

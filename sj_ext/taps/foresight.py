@@ -3,15 +3,15 @@
 What is foreseen is compared at the end with what `read` and `group` find.
 """
 
-from sj_ext.taps.time_axis import (
+from sj_ext.taps.layout import (
     Call,
     Kind,
     Layout,
     Reading,
     Seen,
     TimeAxisError,
-    fits_input,
 )
+from sj_ext.taps.time_axis import fits_input
 
 
 def foresee(

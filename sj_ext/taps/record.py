@@ -7,13 +7,15 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from sj_ext.taps.time_axis import (
+from sj_ext.taps.layout import (
     Call,
-    Group,
     Layout,
     Reading,
     TimeAxisError,
     fold,
+)
+from sj_ext.taps.uses import (
+    Group,
     stack,
 )
 

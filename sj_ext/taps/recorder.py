@@ -12,6 +12,14 @@ from torch import Tensor, nn
 
 from sj_ext.taps.fold_order import FoldOrder
 from sj_ext.taps.foresight import foresee, foreseen_layout
+from sj_ext.taps.layout import (
+    Call,
+    Kind,
+    Layout,
+    Reading,
+    Seen,
+    fold,
+)
 from sj_ext.taps.potential import check_potential, potentials, states
 from sj_ext.taps.record import (
     Captured,
@@ -24,16 +32,10 @@ from sj_ext.taps.record import (
 )
 from sj_ext.taps.selection import is_leaf, is_neuron, named_layers
 from sj_ext.taps.time_axis import (
-    Call,
-    Kind,
-    Layout,
-    Reading,
-    Seen,
-    fold,
-    group,
     learn,
     read,
 )
+from sj_ext.taps.uses import group
 
 _CHANNELS = (
     nn.modules.conv._ConvNd,

@@ -1,202 +1,21 @@
-"""Finding the time axis: what T and N are, and where they stand in a tensor.
+"""Finding the time axis: what T and N are, from the shapes that a pass has shown.
 
-Pure functions of shapes. Evidence counts in this order: the step mode of the module
-that took or gave a tensor, the counts of elements against N and T, the declared T.
+Evidence counts in this order: the step mode of the module that took or gave a tensor,
+the counts of elements against N and T, the declared T.
 """
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
-from enum import Enum
-from typing import NamedTuple
+from dataclasses import replace
 
-import torch
-from torch import Tensor
-
-
-class TimeAxisError(ValueError):
-    """The time axis of a tensor cannot be told for certain."""
-
-
-class Layout(Enum):
-    """Where time and sample axes stand in a tensor."""
-
-    TIME_FIRST = "[T, N, ...]"
-    BATCH_FIRST = "[N, T, ...]"
-    TIME_LAST = "[N, ..., T]"
-    FOLDED = "[T*N, ...]"
-    STATIC = "[N, ...]"
-
-
-class Kind(Enum):
-    """What a module's type says about the axes of its tensors."""
-
-    MULTI_STEP = "a module of the host in step mode m"
-    TIME_LAST = "a container of the host with time as the last axis"
-    SINGLE_STEP = "a neuron of the host in step mode s"
-    CHANNELS = "a layer that takes [batch, channels, ...]"
-    FEATURES = "a layer that takes [..., features]"
-    ELEMENTWISE = "a layer that keeps its input's axes"
-    OTHER = "a layer that can do anything"
-
-
-class Seen(NamedTuple):
-    """A tensor that passed by: its shape, and a number that tells it from others."""
-
-    shape: tuple[int, ...]
-    tag: int
-
-
-@dataclass
-class Call:
-    """One call of a module in a pass.
-
-    Attributes:
-        name: Of the module.
-        kind: Of the module.
-        inputs: The tensors that it took.
-        outputs: The tensors that it gave.
-        within: Number of the multi-step call that it happened in, None for none.
-    """
-
-    name: str
-    kind: Kind
-    inputs: list[Seen]
-    outputs: list[Seen] = field(default_factory=list)
-    within: int | None = None
-
-
-@dataclass(frozen=True)
-class Reading:
-    """How the tensors of one pass are read.
-
-    Attributes:
-        T: Steps that the pass held.
-        N: Samples.
-        is_step: Whether the pass was one step of a network called step by step.
-        multi_step: Whether modules in step mode m took part.
-        batch_first: Whether the network's input and output are `[N, T, ...]`.
-        known: Layouts of certain tensors, by tag.
-        earlier: Layouts that layers had in passes with another batch, by name and rank.
-    """
-
-    T: int
-    N: int
-    is_step: bool = False
-    multi_step: bool = False
-    batch_first: bool = False
-    known: dict[int, Layout] = field(default_factory=dict)
-    earlier: dict[tuple[str, int], Layout | None] = field(default_factory=dict)
-
-    def layout(self, name: str, seen: Seen, kind: Kind) -> Layout:
-        """Say where the axes of a tensor stand.
-
-        Args:
-            name: Of the layer, for messages.
-            seen: A tensor that the layer took or gave.
-            kind: Of the layer.
-
-        Returns:
-            The only layout that fits.
-
-        Raises:
-            TimeAxisError: If none or several fit.
-        """
-        shape = seen.shape
-        if kind is Kind.TIME_LAST and (shape[:1], shape[-1:]) == ((self.N,), (self.T,)):
-            return Layout.TIME_LAST
-        if kind is Kind.MULTI_STEP:
-            options = self._in_multi_step(shape)
-        else:
-            options = self._by_counts(shape, kind)
-        for evidence in (
-            self.known.get(seen.tag),
-            self.earlier.get((name, len(shape))),
-        ):
-            if len(options) > 1 and evidence in options:
-                options = {evidence}
-        if len(options) == 1:
-            return options.pop()
-        if not options:
-            raise TimeAxisError(
-                f"Expected {name!r} to give {self._choices()}, got "
-                f"{list(shape)}. Declare `T` if it is another, or leave the layer out "
-                "by `layers`."
-            )
-        names = " or ".join(sorted(option.value for option in options))
-        raise TimeAxisError(
-            f"Expected one way to read {list(shape)} of {name!r} with T = {self.T} and "
-            f"N = {self.N}, got several: {names}. A batch of another size "
-            "decides, one that is no other axis; or leave the layer out by `layers`."
-        )
-
-    def _in_multi_step(self, shape: tuple[int, ...]) -> set[Layout]:
-        if shape[:2] == (self.T, self.N):
-            return {Layout.TIME_FIRST}
-        options = set()
-        if shape[:1] == (self.T * self.N,):
-            options.add(Layout.FOLDED)
-        if shape[1:2] == (self.N,):
-            # A layer with a number of steps of its own.
-            options.add(Layout.TIME_FIRST)
-        if shape[:1] == (self.N,) and (not options or shape[1:2] == (self.N,)):
-            # A module that takes the mean over time, of as many features as samples.
-            options.add(Layout.STATIC)
-        return options
-
-    def _by_counts(self, shape: tuple[int, ...], kind: Kind) -> set[Layout]:
-        T, N = self.T, self.N
-        options = set()
-        two_axes = (
-            kind is not Kind.CHANNELS and len(shape) > (kind is Kind.FEATURES) + 1
-        )
-        if two_axes and shape[:2] == (T, N):
-            options.add(Layout.TIME_FIRST)
-        if two_axes and self.batch_first and shape[:2] == (N, T):
-            options.add(Layout.BATCH_FIRST)
-        if shape[:1] == (N,):
-            options.add(Layout.STATIC)
-        if T > 1 and shape[:1] == (T * N,):
-            options.add(Layout.FOLDED)
-        if N == 1 and Layout.TIME_FIRST in options:
-            # Every reading has the same axes up to one of length 1.
-            return {Layout.TIME_FIRST if T > 1 or self.multi_step else Layout.STATIC}
-        if T == 1 and Layout.BATCH_FIRST in options and Layout.STATIC in options:
-            return {Layout.BATCH_FIRST}
-        if options == {Layout.FOLDED} and self.batch_first and not self.multi_step:
-            # Nothing tells whether the samples or the steps run fastest.
-            return set()
-        return options
-
-    def _choices(self) -> str:
-        T, N = self.T, self.N
-        choices = [f"[T={T}, N={N}, ...]", f"[N={N}, ...]"]
-        if not self.batch_first or self.multi_step:
-            choices.insert(1, f"[T*N={T * N}, ...]")
-        return ", ".join(choices)
-
-
-def fold(tensor: Tensor, layout: Layout, T: int, N: int) -> Tensor:
-    """Bring a tensor to `[T, N, ...]`.
-
-    Args:
-        tensor: In the layout named.
-        layout: Of the tensor.
-        T: Steps.
-        N: Samples.
-
-    Returns:
-        A view `[T, N, ...]`, `[1, N, ...]` of a static one.
-    """
-    if layout is Layout.FOLDED:
-        return tensor.unflatten(0, (T, N))
-    if layout is Layout.STATIC:
-        return tensor.unsqueeze(0)
-    if layout is Layout.BATCH_FIRST:
-        return tensor.transpose(0, 1)
-    if layout is Layout.TIME_LAST:
-        return tensor.movedim(-1, 0)
-    return tensor
+from sj_ext.taps.layout import (
+    Call,
+    Kind,
+    Layout,
+    Reading,
+    TimeAxisError,
+    is_repeated,
+)
 
 
 def read(
@@ -357,17 +176,13 @@ def _looped_steps(
     if len(values) == 1 and len(counts) > 1:
         steps = values.pop()
         order = [call.name for call in calls if call.name in counts]
-        if _is_repeated(order, steps):
+        if is_repeated(order, steps):
             return steps
     raise TimeAxisError(
         f"Expected to see T from the input or from the calls, got an input "
         f"{list(shape or ())} and neurons in step mode s called "
         f"{dict(counts)} times: declare `T`."
     )
-
-
-def _is_repeated(order: list[str], times: int) -> bool:
-    return len(order) % times == 0 and order == order[: len(order) // times] * times
 
 
 def _without_neurons(
@@ -486,109 +301,3 @@ def _known(calls: Sequence[Call], network: Call, reading: Reading) -> dict[int, 
                     if one.tag in known:
                         known.setdefault(other.tag, known[one.tag])
     return known
-
-
-class Group(NamedTuple):
-    """Calls of one layer that belong together.
-
-    Attributes:
-        key: The layer's name, with `#2`, ... for its second use and so on.
-        calls: Positions among the calls of the pass: one, or one for each step.
-    """
-
-    key: str
-    calls: tuple[int, ...]
-
-
-def group(
-    calls: Sequence[Call], selected: set[str], reading: Reading
-) -> tuple[list[Group], dict[int, list[Layout]]]:
-    """Tell the steps of a layer from its repeated uses.
-
-    Args:
-        calls: All calls of the pass, in the order in which they ended.
-        selected: The layers that are wanted.
-        reading: Of the pass.
-
-    Returns:
-        The uses of the layers in order of execution, and for each call the layouts of
-        its outputs.
-
-    Raises:
-        TimeAxisError: If steps cannot be told from uses, or a layout is uncertain.
-    """
-    layouts = {
-        index: [reading.layout(call.name, seen, call.kind) for seen in call.outputs]
-        for index, call in enumerate(calls)
-        if call.name in selected
-    }
-    of_name: dict[str, list[int]] = {}
-    for index in layouts:
-        of_name.setdefault(calls[index].name, []).append(index)
-    groups = []
-    for name, indices in of_name.items():
-        static = all(one is Layout.STATIC for i in indices for one in layouts[i])
-        if reading.T > 1 and len(indices) > 1 and static:
-            uses = _split(calls, name, indices, reading)
-        else:
-            uses = [(index,) for index in indices]
-        for number, use in enumerate(uses, start=1):
-            groups.append(Group(name if number == 1 else f"{name}#{number}", use))
-    return sorted(groups, key=lambda one: one.calls[0]), layouts
-
-
-def _split(
-    calls: Sequence[Call], name: str, indices: list[int], reading: Reading
-) -> list[tuple[int, ...]]:
-    T = reading.T
-    within = {calls[index].within for index in indices}
-    if reading.multi_step and within != {None}:
-        # A container runs over the steps: each of its calls is one use.
-        uses = [
-            tuple(i for i in indices if calls[i].within == one)
-            for one in dict.fromkeys(calls[index].within for index in indices)
-        ]
-        if all(len(use) in (1, T) for use in uses):
-            return uses
-        raise _uncountable(name, len(indices), T)
-    looped = any(call.kind is Kind.SINGLE_STEP for call in calls)
-    if reading.multi_step and not looped:
-        if len(indices) % T == 0:
-            raise _uncountable(name, len(indices), T)
-        return [(index,) for index in indices]
-    if len(indices) % T:
-        raise _uncountable(name, len(indices), T)
-    if len(indices) == T:
-        return [tuple(indices)]
-    counts = Counter(call.name for call in calls)
-    order = [call.name for call in calls if counts[call.name] % T == 0]
-    if not _is_repeated(order, T):
-        raise _uncountable(name, len(indices), T)
-    uses_a_step = len(indices) // T
-    return [tuple(indices[use::uses_a_step]) for use in range(uses_a_step)]
-
-
-def _uncountable(name: str, count: int, T: int) -> TimeAxisError:
-    return TimeAxisError(
-        f"Expected the calls of {name!r} to be T = {T} steps or separate uses of it, "
-        f"got {count} calls of [N, ...] that can be either. `T` decides, or leave the "
-        "layer out by `layers`."
-    )
-
-
-def stack(tensors: Sequence[Tensor], layouts: Sequence[Layout], r: Reading) -> Tensor:
-    """Bring the calls of one use together.
-
-    Args:
-        tensors: Of one call, or of one call for each step.
-        layouts: Of each.
-        r: The reading of the pass.
-
-    Returns:
-        `[T, N, ...]`.
-    """
-    folded = [
-        fold(one, layout, r.T, r.N)
-        for one, layout in zip(tensors, layouts, strict=True)
-    ]
-    return folded[0] if len(folded) == 1 else torch.cat(folded)
