@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import yaml
 
-from benchmarks.runs.command_line import ConfigError, read_as
+from benchmarks.runs.command_line import ConfigError, options, read_as
 from sj_ext import host
 
 
@@ -161,7 +161,9 @@ class OptimizationConfig:
     Attributes:
         epochs: Number of passes over the training set.
         warmup_epochs: How many of them the learning rate rises.
-        batch_size: Samples a step and process.
+        batch_size: Samples a batch and process.
+        accumulate: Batches whose gradients are averaged for one optimizer step; batch
+            norm sees each by itself.
         optimizer: `"adamw"` or `"sgd"`.
         lr: Highest learning rate.
         weight_decay: As the optimizer has it.
@@ -177,6 +179,7 @@ class OptimizationConfig:
     weight_decay: float = 0.01
     momentum: float = 0.9
     label_smoothing: float = 0.0
+    accumulate: int = 1
 
 
 @dataclass
@@ -211,6 +214,9 @@ class TrainConfig:
         loss: Which loss.
         optimization: How long and how fast.
         device: On what.
+        test_every_epoch: Whether the test part is judged after each epoch, so that the
+            literature's best-on-test figure can be given beside honest ones; changes
+            nothing in training and selects nothing.
         output: Folder that run folders are made in.
     """
 
@@ -224,6 +230,7 @@ class TrainConfig:
     loss: LossConfig = field(default_factory=LossConfig)
     optimization: OptimizationConfig = field(default_factory=OptimizationConfig)
     device: DeviceConfig = field(default_factory=DeviceConfig)
+    test_every_epoch: bool = False
     output: str = "runs"
 
     def __post_init__(self) -> None:
@@ -239,6 +246,7 @@ class TrainConfig:
         at_least("optimization.epochs", steps.epochs, 1)
         # Batch norm has no variance of a single sample.
         at_least("optimization.batch_size", steps.batch_size, 2)
+        at_least("optimization.accumulate", steps.accumulate, 1)
         at_least("optimization.warmup_epochs", steps.warmup_epochs, 0)
         at_least("device.devices", self.device.devices, 1)
         at_least("seed", self.seed, 0)
@@ -290,6 +298,11 @@ class TrainConfig:
         del content["output"], content["data"]["root"]
         content["data"]["split"] = Path(self.split).stem
         content["host"] = host.RELEASE
+        # As before there were these keys: those runs keep their folders.
+        if not self.test_every_epoch:
+            del content["test_every_epoch"]
+        if self.optimization.accumulate == 1:
+            del content["optimization"]["accumulate"]
         return digest_of(content)
 
     def to_yaml(self) -> str:
@@ -324,10 +337,7 @@ def overridden(train: TrainConfig, settings: Mapping[str, Any]) -> TrainConfig:
     Returns:
         The changed configuration.
     """
-    words = ["--config", train.to_yaml()]
-    for key, value in settings.items():
-        words += [f"--{key}", json.dumps(value)]
-    return read(words)
+    return read(["--config", train.to_yaml(), *options(settings)])
 
 
 def digest_of(content: Mapping[str, Any]) -> str:
