@@ -118,7 +118,7 @@ class Session:
     def train_epoch(
         self,
         training: DataLoader[Batch],
-        validation: DataLoader[Batch],
+        validation: DataLoader[Batch] | None,
         advance: Callable[[int], None],
     ) -> dict[str, float]:
         """Train for one epoch, validate, and move the readout's weights.
@@ -129,7 +129,8 @@ class Session:
 
         Args:
             training: Loads the training part.
-            validation: Loads the validation part.
+            validation: Loads the validation part; without one (None) its figures are
+                NaN, and the last epoch is the selected one.
             advance: Told how many samples are done, batch by batch.
 
         Returns:
@@ -140,9 +141,14 @@ class Session:
         start = time.perf_counter()
         sums = self._train(training, advance)
         seconds = time.perf_counter() - start
-        logits, target = self.predict(validation)
-        accuracy, loss = self.evaluate(logits, target)
-        self._count_heldout(logits, target)
+        accuracy = loss = unweighted = math.nan
+        weighted = isinstance(self.readout, TemporallyWeightedOutput)
+        if validation is not None:
+            logits, target = self.predict(validation)
+            accuracy, loss = self.evaluate(logits, target)
+            if weighted:
+                unweighted = self.unweighted_accuracy(logits, target)
+            self._count_heldout(logits, target)
         row: dict[str, float] = {
             "epoch": self.epoch + 1,
             "lr": learning_rate,
@@ -156,13 +162,12 @@ class Session:
         }
         if isinstance(self.readout, TemporallyWeightedOutput):
             weights = enumerate(self.readout.weight.tolist())
-            row["validation_accuracy_unweighted"] = self.unweighted_accuracy(
-                logits, target
-            )
+            row["validation_accuracy_unweighted"] = unweighted
             row["readout_deviation"] = self.readout.deviation
             row |= {f"readout_weight_{t}": w for t, w in weights}
         self.history.append(row)
-        if (accuracy, -loss) > (self.selected.accuracy, -self.selected.loss):
+        better = (accuracy, -loss) > (self.selected.accuracy, -self.selected.loss)
+        if validation is None or better:
             self.selected = Selected(
                 self.epoch + 1,
                 accuracy,
@@ -195,6 +200,8 @@ class Session:
         for number, batch in enumerate(loader, start=1):
             frames, target = batch.frames.to(device), batch.target.to(device)
             is_last = number == len(loader)
+            # Of mixed samples the class with the larger share, as the readouts count.
+            answer = target.argmax(1) if target.ndim == 2 else target
             if is_last and self.spiking:
                 logits = self._measured(frames)
             else:
@@ -217,7 +224,7 @@ class Session:
             sums += torch.stack(
                 [
                     loss.detach() * len(target),
-                    (output.argmax(1) == target).sum(),
+                    (output.argmax(1) == answer).sum(),
                     torch.tensor(len(target), device=device),
                 ]
             )
