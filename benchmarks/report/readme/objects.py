@@ -17,21 +17,17 @@ def objects_table(result: Mapping[str, Any]) -> str:
         Markdown.
     """
     runs, classes = result["runs"], result["classes"]
+    nothing = [""] * len(classes)
+    of_classes = [
+        _range([run["test_of_classes"][number] for run in runs])
+        for number in range(len(classes))
+    ]
     rows = [
-        (
-            title,
-            *(_spread(result, key) for key in keys),
-            *(
-                _range(
-                    [run["test_of_classes"][number] for run in runs] if shown else []
-                )
-                for number in range(len(classes))
-            ),
-        )
-        for title, keys, shown in (
-            ("session 1, a stretch left out", ("validation",), False),
-            ("session 2, last epoch", ("test_last",), True),
-            ("session 2, epoch selected in session 1", ("test_selected",), False),
+        (title, _spread(result, key), *shares)
+        for title, key, shares in (
+            ("session 1, a stretch left out", "validation", nothing),
+            ("session 2, epoch selected in session 1", "test_selected", nothing),
+            ("session 2, last epoch", "test_last", of_classes),
         )
     ]
     samples, data = result["samples"], result["config"]["data"]
@@ -54,4 +50,4 @@ def _spread(result: Mapping[str, Any], key: str) -> str:
 
 
 def _range(shares: list[float]) -> str:
-    return f"{min(shares):.0%} to {max(shares):.0%}" if shares else ""
+    return f"{min(shares):.0%} to {max(shares):.0%}"
