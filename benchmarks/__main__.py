@@ -17,6 +17,7 @@ _TASKS = {
     "report": "one page of all results: [--latex]",
     "eval": "judge a run again from its stored logits: RUN --metric NAME",
     "train": "train one network: --config FILE [--key value ...]",
+    "repeat": "train with several seeds, and how they spread: --config FILE",
     "data": "data sets: status, prepare or check NAME --root DIR",
     "cka": "compare spiking networks with their ANN twins by CKA: --config FILE",
     "fisher": "Fisher information over time: --config FILE, or --planted",

@@ -246,7 +246,9 @@ def _validated(job: Job) -> float:
     for _, measured in job.kind.results(job.config):
         if measured.metric == "validation_accuracy":
             return measured.value
-    raise AssertionError("a training run has a validation accuracy")
+    raise ConfigError(
+        f"Expected a split with a validation part to tune on, got {job.config.split}."
+    )
 
 
 def _said(settings: Mapping[str, Any]) -> str:

@@ -14,6 +14,23 @@ from benchmarks.runs.command_line import ConfigError, options, read_as
 from sj_ext import host
 
 
+@dataclass(frozen=True)
+class CacheConfig:
+    """Which frames of a set of event files, see `benchmarks.data.cache`.
+
+    Attributes:
+        split_by: Slices of equal `"number"` of events or equal `"time"`.
+        size: Height and width, the events of the pixels that fall together added up;
+            None keeps the sensor's.
+        compressed: Whether the file with the frames is: a fraction of the bytes, and
+            decompressed once when a run begins.
+    """
+
+    split_by: Literal["number", "time"] = "number"
+    size: int | None = None
+    compressed: bool = False
+
+
 @dataclass
 class DataConfig:
     """Which frames are trained on.
@@ -28,6 +45,11 @@ class DataConfig:
         augment: Preset of `benchmarks.data.transforms` for the training part.
         resize: Height and width that frames of all parts are brought to, bilinear, as
             the papers do with 48; None leaves them.
+        cache: Which frames of a set of event files; None takes those that `prepare`
+            made: events split by number, at the sensor's size.
+        mixup: Mixes the events of each training batch with those of its samples in
+            another order, by shares from Beta(mixup, mixup); the target of a sample is
+            then both labels by their shares. None does not.
     """
 
     name: str = "event_digits"
@@ -35,8 +57,10 @@ class DataConfig:
     time_steps: int = 10
     split: str | None = None
     label_noise: float = 0.0
-    augment: Literal["two", "tet", "nda", "eventdrop"] | None = None
+    augment: Literal["two", "tet", "nda", "nda_n_caltech101", "eventdrop"] | None = None
     resize: int | None = None
+    cache: CacheConfig | None = None
+    mixup: float | None = None
 
 
 @dataclass
@@ -243,6 +267,12 @@ class TrainConfig:
         at_least("data.time_steps", self.data.time_steps, 1)
         if self.data.resize is not None:
             at_least("data.resize", self.data.resize, 1)
+        if self.data.cache is not None and self.data.cache.size is not None:
+            at_least("data.cache.size", self.data.cache.size, 1)
+        if self.data.mixup is not None and not 0 < self.data.mixup < math.inf:
+            raise ConfigError(
+                f"Expected `data.mixup` to be positive, got {self.data.mixup}."
+            )
         at_least("optimization.epochs", steps.epochs, 1)
         # Batch norm has no variance of a single sample.
         at_least("optimization.batch_size", steps.batch_size, 2)
@@ -297,6 +327,10 @@ class TrainConfig:
         content = asdict(self)
         del content["output"], content["data"]["root"]
         content["data"]["split"] = Path(self.split).stem
+        for key in ("cache", "mixup"):
+            # A run without them is the same as before there were these keys.
+            if content["data"][key] is None:
+                del content["data"][key]
         content["host"] = host.RELEASE
         # As before there were these keys: those runs keep their folders.
         if not self.test_every_epoch:

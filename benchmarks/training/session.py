@@ -120,7 +120,7 @@ class Session:
     def train_epoch(
         self,
         training: DataLoader[Batch],
-        validation: DataLoader[Batch],
+        validation: DataLoader[Batch] | None,
         advance: Callable[[int], None],
         test: DataLoader[Batch] | None = None,
     ) -> dict[str, float]:
@@ -132,7 +132,8 @@ class Session:
 
         Args:
             training: Loads the training part.
-            validation: Loads the validation part.
+            validation: Loads the validation part; without one (None) its figures are
+                NaN, and the last epoch is the selected one.
             advance: Told how many samples are done, batch by batch.
             test: Loads the test part, where it is to be judged each epoch as well.
 
@@ -144,9 +145,14 @@ class Session:
         start = time.perf_counter()
         sums = self._train(training, advance)
         seconds = time.perf_counter() - start
-        logits, target = self.predict(validation)
-        accuracy, loss = self.evaluate(logits, target)
-        self._count_heldout(logits, target)
+        accuracy = loss = unweighted = math.nan
+        weighted = isinstance(self.readout, TemporallyWeightedOutput)
+        if validation is not None:
+            logits, target = self.predict(validation)
+            accuracy, loss = self.evaluate(logits, target)
+            if weighted:
+                unweighted = self.unweighted_accuracy(logits, target)
+            self._count_heldout(logits, target)
         row: dict[str, float] = {
             "epoch": self.epoch + 1,
             "lr": learning_rate,
@@ -160,9 +166,7 @@ class Session:
         }
         if isinstance(self.readout, TemporallyWeightedOutput):
             weights = enumerate(self.readout.weight.tolist())
-            row["validation_accuracy_unweighted"] = self.unweighted_accuracy(
-                logits, target
-            )
+            row["validation_accuracy_unweighted"] = unweighted
             row["readout_deviation"] = self.readout.deviation
             row |= {f"readout_weight_{t}": w for t, w in weights}
         if test is not None:
@@ -170,7 +174,8 @@ class Session:
             with torch.random.fork_rng(devices=[]):
                 row["test_accuracy"], _ = self.evaluate(*self.predict(test))
         self.history.append(row)
-        if (accuracy, -loss) > (self.selected.accuracy, -self.selected.loss):
+        better = (accuracy, -loss) > (self.selected.accuracy, -self.selected.loss)
+        if validation is None or better:
             self.selected = Selected(
                 self.epoch + 1,
                 accuracy,
@@ -203,6 +208,8 @@ class Session:
         every, last = self.settings.accumulate, len(loader)
         for number, batch in enumerate(loader, start=1):
             frames, target = batch.frames.to(device), batch.target.to(device)
+            # Of mixed samples the class with the larger share, as the readouts count.
+            answer = target.argmax(1) if target.ndim == 2 else target
             steps_now = number % every == 0 or number == last
             # What is left at the end of an epoch makes a step of fewer batches.
             together = every if number <= last - last % every else last % every
@@ -230,7 +237,7 @@ class Session:
             sums += torch.stack(
                 [
                     loss.detach() * len(target),
-                    (output.argmax(1) == target).sum(),
+                    (output.argmax(1) == answer).sum(),
                     torch.tensor(len(target), device=device),
                 ]
             )

@@ -46,8 +46,9 @@ class Train(Kind):
             if isinstance(value, float):
                 yield origin, Measured(metric, value, (config.seed,))
         result = folder.read_result()
-        accuracy = 100 * result["validation_accuracy"]
-        yield origin, Measured("validation_accuracy", accuracy, (config.seed,))
+        if result["validation_accuracy"] is not None:
+            accuracy = 100 * result["validation_accuracy"]
+            yield origin, Measured("validation_accuracy", accuracy, (config.seed,))
         if "gradient_density" in result:
             density = 100 * result["gradient_density"]
             yield origin, Measured("gradient_density", density, (config.seed,))
