@@ -1,0 +1,164 @@
+"""Figures of the report for papers: PDF with embedded fonts, at two widths."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from benchmarks.report.experiments.metrics import PRIMARY, named, unit
+from benchmarks.report.experiments.outline import Sweep
+from benchmarks.report.experiments.plots import shortened
+from benchmarks.report.experiments.summary import ArmSummary, ExperimentSummary
+from benchmarks.report.experiments.tables import SECOND_HAND
+from sj_ext.files import replace_file
+
+WIDTHS = {"one-column": 3.25, "two-columns": 6.75}
+"""In inches."""
+
+_SETTINGS = {
+    # TrueType, which stays text and is embedded; matplotlib's default is Type 3, which
+    # many journals refuse.
+    "pdf.fonttype": 42,
+    "font.size": 8,
+    "axes.labelsize": 8,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "legend.fontsize": 7,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.6,
+    "lines.linewidth": 1.0,
+    "lines.markersize": 4,
+}
+_MEASURED = "#1f5fa8"
+_OF_OTHERS = {
+    "marker": "D",
+    "markerfacecolor": "white",
+    "markeredgecolor": "#a04e00",
+    "linestyle": "none",
+}
+
+
+def save_figures(folder: Path, experiment: ExperimentSummary) -> list[Path]:
+    """Draw an experiment at each of the widths.
+
+    Args:
+        folder: Where to.
+        experiment: At one size.
+
+    Returns:
+        The files; none where the experiment has no figures.
+    """
+    if not experiment.metrics:
+        return []
+    files = []
+    for name, width in WIDTHS.items():
+        path = folder / f"{experiment.label}-{name}.pdf"
+        with matplotlib.rc_context(_SETTINGS), replace_file(path) as temporary:
+            figure = draw(experiment, width)
+            # Without the time in it, the same figures give the same file.
+            figure.savefig(temporary, format="pdf", metadata={"CreationDate": None})
+        files.append(path)
+    return files
+
+
+def draw(experiment: ExperimentSummary, width: float) -> Figure:
+    """Draw arms with their intervals, and sweeps as curves below or beside them.
+
+    Args:
+        experiment: At one size.
+        width: In inches.
+
+    Returns:
+        The figure.
+    """
+    metric = PRIMARY if PRIMARY in experiment.metrics else experiment.metrics[0]
+    arms = [arm for arm in experiment.arms if metric in arm.figures]
+    sweeps = experiment.outline.sweeps
+    swept = {label for sweep in sweeps for _, label in sweep.points}
+    with_arms = not {arm.label for arm in arms} <= swept
+    heights = [0.5 + 0.2 * len(arms)] * with_arms + [1.9] * len(sweeps)
+    side_by_side = width > 5
+    if side_by_side:
+        heights = [max(heights), *[0.0] * (len(heights) - 1)]
+    figure = Figure(figsize=(width, sum(heights) + 0.3), layout="constrained")
+    count = with_arms + len(sweeps)
+    grid = (1, count) if side_by_side else (count, 1)
+    ratios = {} if side_by_side else {"height_ratios": heights}
+    panels = iter(figure.subplots(*grid, squeeze=False, **ratios).flat)
+    if with_arms:
+        _arms(next(panels), arms, metric)
+    by_label = {arm.label: arm for arm in arms}
+    for sweep in sweeps:
+        _sweep(next(panels), sweep, by_label, metric)
+    _legend(figure, arms, metric)
+    return figure
+
+
+def _arms(panel: Axes, arms: Sequence[ArmSummary], metric: str) -> None:
+    for place, arm in enumerate(arms):
+        _point(panel, arm, metric, place, across=True)
+    panel.set_yticks(range(len(arms)), [shortened(_plain(a.label), 28) for a in arms])
+    panel.set_ylim(len(arms) - 0.5, -0.5)
+    panel.set_xlabel(_label(metric))
+    panel.grid(alpha=0.3, linewidth=0.5)
+
+
+def _sweep(panel: Axes, sweep: Sweep, arms: dict[str, ArmSummary], metric: str) -> None:
+    points = [(value, arms[label]) for value, label in sweep.points if label in arms]
+    means = [arm.figures[metric].mean for _, arm in points]
+    panel.plot([value for value, _ in points], means, color=_MEASURED, linewidth=0.8)
+    for value, arm in points:
+        _point(panel, arm, metric, value, across=False)
+    panel.set(xlabel=_plain(sweep.axis), ylabel=_label(metric))
+    panel.set_title(shortened(_plain(sweep.label), 40), fontsize=8)
+    panel.grid(alpha=0.3, linewidth=0.5)
+
+
+def _point(
+    panel: Axes, arm: ArmSummary, metric: str, place: float, across: bool
+) -> None:
+    found = arm.figures[metric]
+    error = None
+    if found.interval is not None:
+        low, high = found.interval
+        error = [[found.mean - low], [high - found.mean]]
+    style = {"marker": "o", "color": _MEASURED, "linestyle": "none", "capsize": 2}
+    if across:
+        panel.errorbar([found.mean], [place], xerr=error, **style)
+    else:
+        panel.errorbar([place], [found.mean], yerr=error, **style)
+    for reported in arm.reported:
+        if reported.metric == metric:
+            ends = (reported.value, place) if across else (place, reported.value)
+            panel.plot(*ends, **_OF_OTHERS)
+
+
+def _legend(figure: Figure, arms: Sequence[ArmSummary], metric: str) -> None:
+    reported = [r for arm in arms for r in arm.reported if r.metric == metric]
+    if not reported:
+        return
+    second_hand = any(SECOND_HAND in r.source for r in reported)
+    handles = [
+        Line2D([], [], marker="o", color=_MEASURED, label="measured", linestyle="none"),
+        Line2D(
+            [],
+            [],
+            label=f"reported ({SECOND_HAND})" if second_hand else "reported",
+            **_OF_OTHERS,
+        ),
+    ]
+    figure.legend(handles=handles, loc="outside upper center", ncols=2, frameon=False)
+
+
+def _label(metric: str) -> str:
+    of = unit(metric)
+    return f"{named(metric)}{', ' + of if of else ''}"
+
+
+def _plain(text: str) -> str:
+    """Keep matplotlib from reading mathematics where there is none."""
+    return text.replace("$", r"\$")

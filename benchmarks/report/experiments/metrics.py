@@ -1,0 +1,39 @@
+"""What the metrics of the table of results are called where people read them."""
+
+from collections.abc import Iterable
+
+PRIMARY = "test_accuracy"
+"""The metric that arms are compared by."""
+OPTIMISTIC = "best_on_test_accuracy"
+"""Selected on what it is measured on, as the literature's figures mostly are."""
+
+_SHARES = {
+    PRIMARY: "selected on validation",
+    "last_epoch_accuracy": "last epoch",
+    OPTIMISTIC: "best on test (optimistic)",
+    "mean_class_accuracy": "mean over classes",
+}
+_UNITS = {
+    "calibration_error": "%",
+    "cross_entropy": "nats",
+    "unweighted_accuracy": "%",
+}
+
+
+def named(metric: str) -> str:
+    """Say what a metric is, without its unit."""
+    return _SHARES.get(metric, metric.replace("_", " "))
+
+
+def unit(metric: str) -> str:
+    """Give the unit of a metric; empty where none is known."""
+    return "%" if metric in _SHARES else _UNITS.get(metric, "")
+
+
+def ordered(metrics: Iterable[str]) -> list[str]:
+    """Arrange metrics: the known ones in the order of the report, then the others."""
+    known = list(_SHARES)
+    return sorted(
+        set(metrics),
+        key=lambda m: (known.index(m) if m in known else len(known), m),
+    )
