@@ -16,6 +16,7 @@ from benchmarks.report.readme.cka import speed_cka
 from benchmarks.report.readme.concentration import concentration_table
 from benchmarks.report.readme.data import speed_data
 from benchmarks.report.readme.fisher import speed_fisher
+from benchmarks.report.readme.objects import objects_table
 from benchmarks.report.readme.planted import planted_table
 from benchmarks.report.readme.pruning import pruning_table
 from benchmarks.report.readme.robustness import robustness_table
@@ -159,6 +160,7 @@ _TABLES: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "fisher-planted": planted_table,
     "fisher-sweep": fisher_training,
     "fisher-training": fisher_training,
+    "objects": objects_table,
     "pruning": pruning_table,
     "speed-cka": speed_cka,
     "speed-data": speed_data,
