@@ -246,3 +246,13 @@ def test_tables_of_a_folder_are_taken_together_and_missing_ones_refused(tmp_path
     assert "a.csv, b.csv" in text
     with pytest.raises(ConfigError, match="table of results"):
         main(["--results", str(tmp_path / "none.csv")], Reporter.silent())
+
+
+def test_an_experiment_is_shown_as_its_file_says():
+    labels = ["MSG", "base", "dense noise", "an arm of former days"]
+    found = outline_of("attribution", "demo", labels)
+    assert found.title.startswith("Why masking helps")
+    assert found.arms == ("base", "dense noise", "MSG", "an arm of former days")
+    assert set(found.references.values()) == {"base"}
+    assert found.notes[-1].startswith("Demo size.")
+    assert "2406.19645" in found.notes[0]
