@@ -143,6 +143,12 @@ def _comparisons(arms: Sequence[ArmSummary]) -> list[Column]:
             "compared",
             tuple(_detectable(arm) for arm in arms),
         ),
+        Column(
+            "effect, deviations",
+            group,
+            "compared",
+            tuple(_effect(arm) for arm in arms),
+        ),
         Column("p (Holm)", group, "compared", tuple(_p_value(arm) for arm in arms)),
     ]
 
@@ -196,11 +202,18 @@ def _detectable(arm: ArmSummary) -> Cell:
     return Cell(f"{found.smallest_detectable:.2f}", "", found.smallest_detectable)
 
 
+def _effect(arm: ArmSummary) -> Cell:
+    if arm.comparison is None or arm.comparison.difference.effect is None:
+        return Cell()
+    size, low, high = arm.comparison.difference.effect
+    return Cell(f"{size:+.2f}", f"{low:+.2f} to {high:+.2f}", size)
+
+
 def _p_value(arm: ArmSummary) -> Cell:
     if arm.comparison is None or arm.comparison.adjusted is None:
         return Cell()
     p = arm.comparison.adjusted
-    by = "recordings and runs" if arm.comparison.of_items else "runs"
+    by = "runs, items" if arm.comparison.of_items else "runs"
     return Cell("< 0.001" if p < 0.001 else f"{p:.3f}", f"of {by}", p)
 
 

@@ -24,7 +24,7 @@ def test_every_figure_of_an_arm_stands_in_its_row(table):
     for arm in experiment.arms:
         (line,) = (x for x in text.splitlines() if x.startswith(escaped(arm.label)))
         cells = line.removesuffix(r" \\").split(" & ")
-        assert len(cells) == 10
+        assert len(cells) == 11
         for metric, cell in zip(experiment.metrics, cells[2:6], strict=True):
             found = arm.figures[metric]
             low, high = found.interval

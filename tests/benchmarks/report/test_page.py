@@ -185,21 +185,33 @@ def test_an_arm_in_a_cell_of_the_grid_has_its_reference_there():
 
 
 def test_marks_lie_where_their_figures_are(made_up):
-    (plot,) = plots_of(made_up["made_up"])
-    first, last = plot.x[0], plot.x[-1]
-    scale = (last.at - first.at) / (float(last.text) - float(first.text))
-    for mark in plot.marks:
-        value = float(re.search(r": ([\d.]+)", mark.tip)[1])
-        expected = first.at + (value - float(first.text)) * scale
-        assert mark.x == pytest.approx(expected, abs=0.2)
-        assert 0 <= mark.x <= 460
+    arms, differences = plots_of(made_up["made_up"])
+    assert [len(plot.marks) for plot in (arms, differences)] == [8, 5]
+    assert differences.reference == "no difference"
+    for plot in (arms, differences):
+        first, last = plot.x[0], plot.x[-1]
+        scale = (last.at - first.at) / (float(last.text) - float(first.text))
+        for mark in plot.marks:
+            value = float(re.search(r": ([-+\d.]+)", mark.tip)[1])
+            expected = first.at + (value - float(first.text)) * scale
+            assert mark.x == pytest.approx(expected, abs=0.5)
+            assert 0 <= mark.x <= 460
+
+
+def test_effects_stand_beside_the_differences_they_belong_to(made_up):
+    cells = column(made_up["made_up"], "effect")
+    for arm in made_up["made_up"].arms:
+        if arm.comparison is not None:
+            effect = arm.comparison.difference.effect
+            assert cells[arm.label].text == f"{effect.size:+.2f}"
+    assert cells["base"].text == ""
 
 
 @pytest.mark.parametrize("values", [[5.0], [0.0], [0.1, 0.9], [-3.0, 1e4], [95, 95.01]])
 def test_an_axis_surrounds_its_values(values):
     low, high, ticks = axis(values)
     assert low < min(values) <= max(values) < high
-    assert 3 <= len(ticks) <= 7
+    assert 4 <= len(ticks) <= 10
     assert low <= ticks[0] < ticks[-1] <= high
 
 
