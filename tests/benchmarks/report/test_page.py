@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from benchmarks.report.experiments.heat_map import heat_map, read_heat_map
+from benchmarks.report.experiments.heat_map import heat_map, read_heat_map, stored_maps
 from benchmarks.report.experiments.outline import outline_of, sweeps
 from benchmarks.report.experiments.plots import axis, plots_of, shortened
 from benchmarks.report.experiments.summary import estimate, summarized
@@ -268,3 +268,15 @@ def test_an_experiment_is_shown_as_its_file_says():
     assert set(found.references.values()) == {"base"}
     assert found.notes[-1].startswith("Demo size.")
     assert "2406.19645" in found.notes[0]
+
+
+def test_comparisons_below_the_runs_are_found_and_deep_ones_thinned(tmp_path):
+    folder = tmp_path / "depth-0123456789" / "depth-20"
+    folder.mkdir(parents=True)
+    example.comparison().save(folder / "snn-ann.npz")
+    (found,) = stored_maps(tmp_path)
+    assert found.title == "depth-0123456789, depth-20: snn-ann"
+    deep = heat_map(example.comparison(130, 250), "deep")
+    assert len(deep.x) == 84
+    assert deep.x[1] == "layer1.0.relu"
+    assert "One layer of 3 is shown" in deep.note
