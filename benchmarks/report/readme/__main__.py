@@ -1,4 +1,4 @@
-"""`python -m benchmarks.report.readme`: write the README's tables from the results.
+"""`python -m benchmarks.report.readme`: write the README's tables and pictures.
 
 A figure in the README stands between two marker comments and comes from a file under
 `benchmarks/results`, written by the command that is named beside it.
@@ -17,6 +17,7 @@ from benchmarks.report.readme.concentration import concentration_table
 from benchmarks.report.readme.data import speed_data
 from benchmarks.report.readme.fisher import speed_fisher
 from benchmarks.report.readme.objects import objects_table
+from benchmarks.report.readme.pictures import write_pictures
 from benchmarks.report.readme.planted import planted_table
 from benchmarks.report.readme.pruning import pruning_table
 from benchmarks.report.readme.robustness import robustness_table
@@ -173,3 +174,4 @@ _TABLES: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
 
 if __name__ == "__main__":
     write_text(README, filled(README.read_text(encoding="utf-8")))
+    write_pictures(RESULTS)
