@@ -11,7 +11,6 @@ from spikingjelly.activation_based import functional, layer
 from benchmarks.__main__ import main
 from sj_ext import register
 
-
 NAME = "without_norms"
 
 
