@@ -17,7 +17,8 @@ from benchmarks.tasks.train import train
 from tests.benchmarks import without_norms
 
 # Batch norm would see other batches; without it, the gradients are the same sums.
-COMMAND = [sys.executable, "-m", "tests.benchmarks.without_norms", "train"]
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+COMMAND = [*TORCHRUN, "-m", "tests.benchmarks.without_norms", "train"]
 
 
 @pytest.fixture
@@ -53,14 +54,18 @@ def test_accumulated_batches_are_one_large_batch(small_run):
         torch.testing.assert_close(one, other)
 
 
-def test_two_processes_learn_what_one_does(small_run):
+def test_two_processes_under_torchrun_learn_what_one_does(small_run):
     alone = train(read(small_run("optimization.batch_size", 12)), Reporter.silent())
     words = small_run(
         *("device.devices", 2, "optimization.batch_size", 3),
         *("optimization.accumulate", 2, "device.threads", 1),
     )
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    subprocess.run([*COMMAND, *words], check=True, env=environment)
+    done = subprocess.run(
+        [*COMMAND, *words], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("epoch 3/3") == 1, "only the first process prints"
     two = RunFolder(read(words))
     assert two.read_environment()["processes"] == 2
     for one, other in zip(learned(alone), learned(two), strict=True):
