@@ -35,6 +35,7 @@ __all__ = ["TetSet"]
 
 _PARTS = ("train", "test")
 _FRACTION = 255
+_ABOUT = "CIFAR10-DVS, preprocessed as for TET"
 _log = logging.getLogger(__name__)
 
 
@@ -51,10 +52,16 @@ class _Sample(Recording):
     def counts(self, binning: Binning) -> NDArray[np.int64]:
         """Read the frames as whole numbers.
 
+        Args:
+            binning: Steps and size that they should have.
+
+        Returns:
+            `[T, 2, H, W]`.
+
         Raises:
             ValueError: They are of another size, or no such numbers.
         """
-        frames = _frames_first(_read(self.path)[0]).numpy().astype(np.float64)
+        frames = _frames_first(_read(self.path)[0]).numpy().astype(np.float32)
         wanted = (binning.time_steps, 2, *binning.sensor)
         if frames.shape != wanted:
             raise ValueError(
@@ -95,9 +102,7 @@ class TetSet:
             Lines for people.
         """
         root = Path(root)
-        lines = [
-            "CIFAR10-DVS, preprocessed as for TET: train/0.pt, ..., test/0.pt, ..."
-        ]
+        lines = [f"{_ABOUT}: train/0.pt, ..., test/0.pt, ..."]
         for part in _PARTS:
             count = sum(1 for _ in (root / part).glob("*.pt"))
             lines.append(f"{root / part}: {count} files")
@@ -206,8 +211,8 @@ class TetSet:
         size, split_by = settings.pop("size", None), settings.pop("split_by", "number")
         if size is not None or split_by != "number":
             raise ValueError(
-                f"Expected neither `size` nor `split_by` with {self.name}, whose frames "
-                f"are made already, got {size} and {split_by!r}."
+                f"Expected neither `size` nor `split_by` with {self.name}, whose "
+                f"frames are made already, got {size} and {split_by!r}."
             )
         return self.cache(root, time_steps, **settings).as_event_frames()
 
@@ -273,29 +278,34 @@ class TetSet:
         return labels
 
     def _splits(self, names: Sequence[str]) -> dict[str, Split]:
-        """Give five with a fifth of the training folder for validation, one with none.
+        """Draw splits of the training folder; the test folder is for the test.
 
-        `NAME_all` trains on all of it, as the papers do.
+        Args:
+            names: Of all samples.
+
+        Returns:
+            Five with a fifth for validation, and `NAME_all` with none, as in papers.
         """
-        about = "CIFAR10-DVS, preprocessed as for TET"
         test = tuple(sorted(n for n in names if "/test_" in n))
         train = {name: name for name in names if "/train_" in name}
         found = {}
         for seed in range(SEEDS):
             drawn = make_split(self.name, train, seed=seed, shares=(80, 20, 0))
             name = self.name + (f"_{seed}" if seed else "")
-            found[name] = self._split(about, seed, drawn.train, drawn.validation, test)
-        found[f"{self.name}_all"] = self._split(
-            about, 0, tuple(sorted(train)), (), test
-        )
+            found[name] = self._split(seed, drawn.train, drawn.validation, test)
+        whole = tuple(sorted(train))
+        found[f"{self.name}_all"] = self._split(0, whole, (), test)
         return found
 
-    def _split(self, about: str, seed: int, *parts: tuple[str, ...]) -> Split:
-        return Split(self.name, about, seed, CIFAR10_DVS.classes, *parts)
+    def _split(self, seed: int, *parts: tuple[str, ...]) -> Split:
+        return Split(self.name, _ABOUT, seed, CIFAR10_DVS.classes, *parts)
 
 
 def _listed(folder: Path) -> list[Path]:
-    """List `0.pt`, `1.pt`, ..., none missing.
+    """List the files of a part.
+
+    Returns:
+        `0.pt`, `1.pt`, ..., none missing.
 
     Raises:
         FileNotFoundError: One is, or all are; it is named.
@@ -309,7 +319,10 @@ def _listed(folder: Path) -> list[Path]:
 
 
 def _read(path: Path) -> tuple[Tensor, Tensor]:
-    """Read frames, from the disk only where they are used, and label.
+    """Read a file.
+
+    Returns:
+        Frames, read from the disk when they are used, and label.
 
     Raises:
         DamagedDataError: The file cannot be read, or holds something else.
@@ -332,7 +345,10 @@ def _read(path: Path) -> tuple[Tensor, Tensor]:
 
 
 def _frames_first(frames: Tensor) -> Tensor:
-    """Bring frames to `[T, 2, H, W]`.
+    """Put the time first.
+
+    Returns:
+        Frames `[T, 2, H, W]`.
 
     Raises:
         DamagedDataError: They have neither of the two layouts.
@@ -349,6 +365,9 @@ def _frames_first(frames: Tensor) -> Tensor:
 
 def _meant(stored: Sequence[tuple[Path, Tensor]]) -> list[int]:
     """Read the labels of one folder.
+
+    Returns:
+        One for each file.
 
     Raises:
         DamagedDataError: One is no class; the message names the file.
