@@ -6,7 +6,8 @@ from typing import Any
 
 from benchmarks.report.markdown import table, where
 
-_COLUMNS = [(state, workers) for state in ("warm", "cold") for workers in (0, 2)]
+_LOADED = [(state, workers) for state in ("warm", "cold") for workers in (0, 2)]
+_COLUMNS = [("direct", 0), *_LOADED]
 
 
 def speed_data(result: Mapping[str, Any]) -> str:
@@ -36,15 +37,17 @@ def speed_data(result: Mapping[str, Any]) -> str:
     step = min(row["step_seconds"] for row in result["waiting"])
     columns = (
         "samples/s (times the host's)",
-        *(f"{state}, {workers} workers" for state, workers in _COLUMNS),
+        "one by one, warm",
+        *(f"batches, {state}, {workers} workers" for state, workers in _LOADED),
         "kB a sample",
         "waiting, 0 workers",
         "waiting, 2 workers",
     )
     text = (
         f"{result['recordings']} simulated recordings of {result['events']:,} events "
-        f"in the format of CIFAR10-DVS, {result['T']} frames of 128 x 128 each, in "
-        f"batches of {result['batch']} through torch's loader, medians, "
+        f"in the format of CIFAR10-DVS, {result['T']} frames of 128 x 128 each; one "
+        "by one as they are kept, or as float32 in batches of "
+        f"{result['batch']} through torch's loader; medians, "
         f"{where(result['environment'])}. {_cold(result)} Waiting is the share of a "
         f"training step that goes by until the batch is there, for the quickstart's "
         f"network at 48 x 48, warm ({step * 1e3:.0f} ms a step at best); larger "

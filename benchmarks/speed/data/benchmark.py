@@ -23,6 +23,7 @@ from benchmarks.speed import results
 from benchmarks.speed.data.loading import (
     Reader,
     cold_rates,
+    direct_rates,
     waiting_share,
     warm_rates,
 )
@@ -84,7 +85,7 @@ def _measure(options: DataOptions, root: Path, reporter: Reporter) -> dict[str, 
     readers, seconds, sizes = _prepare(options, root)
     reporter.line("all candidates give the same frames")
     every = range(options.recordings)
-    rows: list[dict[str, Any]] = []
+    rows = _rows("direct", 0, direct_rates(readers, every, options.repetitions))
     not_cold = None
     for workers in _WORKERS:
         order = [index for _ in range(_PASSES) for index in every]
@@ -235,7 +236,8 @@ def _real_sizes(time_steps: int, root: Path) -> dict[str, float] | None:
 
 def _table(content: Mapping[str, Any]) -> Table:
     table = Table(box=box.SIMPLE_HEAD)
-    columns = [("warm", n) for n in _WORKERS] + [("cold", n) for n in _WORKERS]
+    columns = [(state, n) for state in ("warm", "cold") for n in _WORKERS]
+    columns.insert(0, ("direct", 0))
     table.add_column("samples/s")
     for state, workers in columns:
         table.add_column(f"{state}, {workers} w.", justify="right")

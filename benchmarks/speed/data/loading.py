@@ -18,7 +18,7 @@ from benchmarks.models.vgg import VGG
 from benchmarks.runs.config import NeuronConfig, SurrogateConfig
 from benchmarks.speed.data.page_cache import drop
 
-__all__ = ["Reader", "cold_rates", "waiting_share", "warm_rates"]
+__all__ = ["Reader", "cold_rates", "direct_rates", "waiting_share", "warm_rates"]
 
 _STEP_SIZE = (48, 48)
 _CHANNELS = (8, "A", 16, "A", 32, "A")
@@ -57,7 +57,34 @@ class Reader:
 
 def _time_first(batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
     frames, labels = batch
-    return frames.transpose(0, 1).float().contiguous(), labels
+    frames = frames.transpose(0, 1)
+    return frames.to(torch.float32, memory_format=torch.contiguous_format), labels
+
+
+def direct_rates(
+    readers: Mapping[str, Reader], order: Sequence[int], repetitions: int
+) -> dict[str, list[float]]:
+    """Read sample after sample, as integers or as the host has them, without a loader.
+
+    Args:
+        readers: By name.
+        order: Samples that are read each time.
+        repetitions: How often, all readers in turn.
+
+    Returns:
+        Samples per second of each time, by reader.
+    """
+    sets: dict[str, Any] = {name: reader.open() for name, reader in readers.items()}
+    rates: dict[str, list[float]] = {name: [] for name in readers}
+    for repetition in range(-1, repetitions):
+        for name, found in sets.items():
+            start = time.perf_counter()
+            for index in order:
+                found[index]
+            rate = len(order) / (time.perf_counter() - start)
+            if repetition >= 0:  # the first time is not counted
+                rates[name].append(rate)
+    return rates
 
 
 def warm_rates(
