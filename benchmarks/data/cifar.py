@@ -188,11 +188,9 @@ class CifarSubset(CifarSet):
             )
         try:
             with np.load(path, allow_pickle=False) as arrays:
+                keys = ("images", "labels", "index")
                 parts = [
-                    _Part(*(arrays[f"{part}_{key}"] for key in keys))
-                    for part, keys in (
-                        (p, ("images", "labels", "index")) for p in _PARTS
-                    )
+                    _Part(*(arrays[f"{part}_{key}"] for key in keys)) for part in _PARTS
                 ]
         # A damaged archive surfaces as almost any error of zipfile, zlib or numpy.
         except Exception as error:

@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
+from benchmarks.experiments.metrics import TrainedRun
 from benchmarks.runs.command_line import ConfigError
-from benchmarks.runs.config import TrainConfig, read
-from benchmarks.runs.folder import RunFolder
+from benchmarks.runs.config import TrainConfig
 
 Epoch = Literal["selected", "last"]
 """The epoch that validation chose, or the last one."""
@@ -53,46 +52,17 @@ def read_run(path: Path, epoch: Epoch = "selected") -> TestedRun:
 
     Returns:
         The run.
-
-    Raises:
-        ConfigError: If there is no finished training run in `path`.
     """
-    for name in ("config.yaml", "environment.json", "predictions.npz", "result.json"):
-        if not (path / name).is_file():
-            raise ConfigError(
-                f"Expected {path} to be the folder of a finished training run, got "
-                f"one without {name}."
-            )
-    config = read(["--config", str(path / "config.yaml")])
-    folder = RunFolder(config)
-    # Runs can be moved; where one lies now is what counts.
-    folder.path = path
-    stored = folder.read_predictions()
-    logits = torch.from_numpy(stored[f"logits_{epoch}"]).transpose(0, 1)
-    weight = torch.from_numpy(stored[f"readout_weight_{epoch}"])
-    output = _read_out(config, logits, weight)
+    run = TrainedRun.at(path)
+    output = run.outputs(epoch)
+    names = run.folder.read_predictions()["names"]
     return TestedRun(
         folder=path,
-        config=config,
-        split=folder.read_environment()["split"],
-        names=tuple(stored["names"].tolist()),
-        correct=(output.argmax(1).numpy() == stored["target"]),
+        config=run.config,
+        split=run.folder.read_environment()["split"],
+        names=tuple(names.tolist()),
+        correct=(output.argmax(1) == run.target).numpy(),
     )
-
-
-def _read_out(
-    config: TrainConfig, logits: torch.Tensor, weight: torch.Tensor
-) -> torch.Tensor:
-    # Imported late: building readouts draws the trainer in.
-    from benchmarks.tasks.train import build_readout
-    from sj_ext.readout.functional import weighted_mean_over_time
-
-    if not weight.isnan().any():
-        return weighted_mean_over_time(logits, weight)
-    # A readout that is no weighted mean has learnt nothing either.
-    readout = build_readout(config).eval()
-    with torch.no_grad():
-        return readout(logits)
 
 
 def differences(

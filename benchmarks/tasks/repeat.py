@@ -189,7 +189,7 @@ def _row(
     }
 
 
-def _of_classes(folder: RunFolder) -> list[float]:
+def _of_classes(folder: RunFolder) -> list[float | None]:
     """Give the share of each class that the last network classifies rightly."""
     found = folder.read_predictions()
     # As the readout has it: by the weights of the steps where it is a weighted mean.
@@ -201,6 +201,8 @@ def _of_classes(folder: RunFolder) -> list[float]:
     target = found["target"]
     return [
         float((answer[target == label] == label).mean())
+        if (target == label).any()
+        else None
         for label in range(logits.shape[-1])
     ]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from jsonargparse import ArgumentParser
 
 from benchmarks.experiments.rows import RESULTS, Row, read_rows
-from benchmarks.report.experiments.heat_map import read_heat_map
+from benchmarks.report.experiments.heat_map import read_heat_map, stored_maps
 from benchmarks.report.experiments.page import write_experiments
 from benchmarks.report.experiments.summary import summarized
 from benchmarks.runs.command_line import ConfigError
@@ -36,9 +36,9 @@ def main(arguments: Sequence[str], reporter: Reporter) -> None:
     )
     parser.add_argument(
         "--cka",
-        type=list[Path],
-        default=[],
-        help="comparisons as the cka task stores them (such as [snn-ann.npz])",
+        type=list[Path] | None,
+        help="comparisons as the cka task stores them (such as [snn-ann.npz]); "
+        "by default those below `runs`",
     )
     parser.add_argument(
         "--latex",
@@ -53,7 +53,9 @@ def main(arguments: Sequence[str], reporter: Reporter) -> None:
     write_experiments(
         page,
         experiments,
-        [read_heat_map(path) for path in options.cka],
+        stored_maps(options.runs)
+        if options.cka is None
+        else [read_heat_map(path) for path in options.cka],
         describe_environment(),
         [file.name for file in files],
     )

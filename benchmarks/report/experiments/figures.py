@@ -1,6 +1,6 @@
 """Figures of the report for papers: PDF with embedded fonts, at two widths."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import matplotlib
@@ -34,6 +34,7 @@ _SETTINGS = {
     "lines.markersize": 4,
 }
 _MEASURED = "#1f5fa8"
+_OURS = {"marker": "o", "color": _MEASURED, "linestyle": "none", "capsize": 2}
 _OF_OTHERS = {
     "marker": "D",
     "markerfacecolor": "white",
@@ -66,45 +67,68 @@ def save_figures(folder: Path, experiment: ExperimentSummary) -> list[Path]:
 
 
 def draw(experiment: ExperimentSummary, width: float) -> Figure:
-    """Draw arms with their intervals, and sweeps as curves below or beside them.
+    """Draw arms, their paired differences, and sweeps, with their intervals.
 
     Args:
         experiment: At one size.
-        width: In inches.
+        width: In inches; panels stand side by side where there is room.
 
     Returns:
         The figure.
     """
     metric = PRIMARY if PRIMARY in experiment.metrics else experiment.metrics[0]
     arms = [arm for arm in experiment.arms if metric in arm.figures]
+    compared = [arm for arm in arms if arm.comparison is not None]
     sweeps = experiment.outline.sweeps
     swept = {label for sweep in sweeps for _, label in sweep.points}
-    with_arms = not {arm.label for arm in arms} <= swept
-    heights = [0.5 + 0.2 * len(arms)] * with_arms + [1.9] * len(sweeps)
-    side_by_side = width > 5
-    if side_by_side:
-        heights = [max(heights), *[0.0] * (len(heights) - 1)]
-    figure = Figure(figsize=(width, sum(heights) + 0.3), layout="constrained")
-    count = with_arms + len(sweeps)
-    grid = (1, count) if side_by_side else (count, 1)
-    ratios = {} if side_by_side else {"height_ratios": heights}
-    panels = iter(figure.subplots(*grid, squeeze=False, **ratios).flat)
-    if with_arms:
-        _arms(next(panels), arms, metric)
     by_label = {arm.label: arm for arm in arms}
+    panels: list[tuple[float, Callable[[Axes], None]]] = []
+    if not by_label.keys() <= swept:
+        panels.append((0.5 + 0.2 * len(arms), lambda p: _arms(p, arms, metric)))
+        if compared:
+            height = 0.5 + 0.2 * len(compared)
+            panels.append((height, lambda p: _differences(p, compared)))
     for sweep in sweeps:
-        _sweep(next(panels), sweep, by_label, metric)
+        panels.append((1.9, lambda p, one=sweep: _sweep(p, one, by_label, metric)))
+    heights = [height for height, _ in panels]
+    columns = 2 if width > 5 and len(panels) > 1 else 1
+    rows = [max(heights[n : n + columns]) for n in range(0, len(panels), columns)]
+    figure = Figure(figsize=(width, sum(rows) + 0.3), layout="constrained")
+    grid = figure.subplots(len(rows), columns, squeeze=False, height_ratios=rows)
+    for panel in grid.flat[len(panels) :]:
+        panel.set_axis_off()
+    for panel, (_, put_into) in zip(grid.flat, panels, strict=False):
+        put_into(panel)
+        panel.grid(alpha=0.3, linewidth=0.5)
     _legend(figure, arms, metric)
     return figure
+
+
+def _differences(panel: Axes, arms: Sequence[ArmSummary]) -> None:
+    panel.axvline(0, color="0.4", linestyle="--", linewidth=0.8)
+    references = []
+    for place, arm in enumerate(arms):
+        assert arm.comparison is not None
+        found = arm.comparison.difference
+        low, high = found.interval
+        error = [[found.estimate - low], [high - found.estimate]]
+        panel.errorbar([found.estimate], [place], xerr=error, **_OURS)
+        references.append(arm.comparison.reference)
+    _name_rows(panel, arms)
+    of = f" to {_plain(references[0])}" if len(set(references)) == 1 else ""
+    panel.set_xlabel(f"paired difference{of}, points")
 
 
 def _arms(panel: Axes, arms: Sequence[ArmSummary], metric: str) -> None:
     for place, arm in enumerate(arms):
         _point(panel, arm, metric, place, across=True)
-    panel.set_yticks(range(len(arms)), [shortened(_plain(a.label), 28) for a in arms])
-    panel.set_ylim(len(arms) - 0.5, -0.5)
+    _name_rows(panel, arms)
     panel.set_xlabel(_label(metric))
-    panel.grid(alpha=0.3, linewidth=0.5)
+
+
+def _name_rows(panel: Axes, arms: Sequence[ArmSummary]) -> None:
+    panel.set_yticks(range(len(arms)), [shortened(_plain(a.label), 24) for a in arms])
+    panel.set_ylim(len(arms) - 0.5, -0.5)
 
 
 def _sweep(panel: Axes, sweep: Sweep, arms: dict[str, ArmSummary], metric: str) -> None:
@@ -115,7 +139,6 @@ def _sweep(panel: Axes, sweep: Sweep, arms: dict[str, ArmSummary], metric: str) 
         _point(panel, arm, metric, value, across=False)
     panel.set(xlabel=_plain(sweep.axis), ylabel=_label(metric))
     panel.set_title(shortened(_plain(sweep.label), 40), fontsize=8)
-    panel.grid(alpha=0.3, linewidth=0.5)
 
 
 def _point(
@@ -126,11 +149,10 @@ def _point(
     if found.interval is not None:
         low, high = found.interval
         error = [[found.mean - low], [high - found.mean]]
-    style = {"marker": "o", "color": _MEASURED, "linestyle": "none", "capsize": 2}
     if across:
-        panel.errorbar([found.mean], [place], xerr=error, **style)
+        panel.errorbar([found.mean], [place], xerr=error, **_OURS)
     else:
-        panel.errorbar([place], [found.mean], yerr=error, **style)
+        panel.errorbar([place], [found.mean], yerr=error, **_OURS)
     for reported in arm.reported:
         if reported.metric == metric:
             ends = (reported.value, place) if across else (place, reported.value)

@@ -12,6 +12,8 @@ from matplotlib.colors import to_hex
 from sj_ext.cka import CKAResult
 
 _COLOURS = colormaps["viridis"]
+_MOST = 120
+"""Layers of a side."""
 
 
 @dataclass(frozen=True)
@@ -79,14 +81,17 @@ def heat_map(result: CKAResult, title: str) -> HeatMap:
         title: Of the map.
 
     Returns:
-        The map; its colours go from 0, or the least value, to 1.
+        The map; its colours go from 0, or the least value, to 1. Of networks with more
+        layers than a page can hold, every second is in it, or fewer, and the note
+        says so.
     """
-    values = tuple(tuple(row) for row in result.cka.tolist())
+    every = math.ceil(max(result.cka.shape) / _MOST)
+    values = tuple(tuple(row) for row in result.cka[::every, ::every].tolist())
     defined = [value for row in values for value in row if not math.isnan(value)]
     return HeatMap(
         title=title,
-        x=result.layers_y,
-        y=result.layers_x,
+        x=result.layers_y[::every],
+        y=result.layers_x[::every],
         x_label=result.y.label,
         y_label=result.x.label,
         values=values,
@@ -95,6 +100,7 @@ def heat_map(result: CKAResult, title: str) -> HeatMap:
         note=(
             f"Linear CKA, {result.estimator} estimator, {result.samples:,} samples in "
             f"{result.batches} batches."
+            + (f" One layer of {every} is shown." if every > 1 else "")
         ),
     )
 
@@ -108,5 +114,17 @@ def read_heat_map(path: Path) -> HeatMap:
     Returns:
         The map, called by the names of folder and file.
     """
-    parent = path.resolve().parent.name
-    return heat_map(CKAResult.load(path), f"{parent}: {path.stem}")
+    arm = path.resolve().parent
+    return heat_map(CKAResult.load(path), f"{arm.parent.name}, {arm.name}: {path.stem}")
+
+
+def stored_maps(root: Path) -> list[HeatMap]:
+    """Read the comparisons of SNN and ANN that the cka task has left.
+
+    Args:
+        root: Folder of all runs; it need not exist.
+
+    Returns:
+        The maps, by the names of their folders.
+    """
+    return [read_heat_map(path) for path in sorted(root.rglob("snn-ann.npz"))]

@@ -7,7 +7,14 @@ from pathlib import Path
 from benchmarks.report.experiments.figures import save_figures
 from benchmarks.report.experiments.page import provenance
 from benchmarks.report.experiments.summary import ExperimentSummary
-from benchmarks.report.experiments.tables import Cell, Column, main_table, sentences
+from benchmarks.report.experiments.tables import (
+    Cell,
+    Column,
+    grouped,
+    main_table,
+    other_table,
+    sentences,
+)
 from sj_ext.files import write_text
 
 _ESCAPES = str.maketrans(
@@ -45,32 +52,41 @@ def write_latex(folder: Path, experiments: Sequence[ExperimentSummary]) -> list[
     written = []
     for experiment in experiments:
         table = folder / f"{experiment.label}.tex"
-        write_text(table, latex_table(experiment))
+        write_text(table, latex_tables(experiment))
         written += [table, *save_figures(folder, experiment)]
     return written
 
 
-def latex_table(experiment: ExperimentSummary) -> str:
-    """Write the table of an experiment.
+def latex_tables(experiment: ExperimentSummary) -> str:
+    """Write the tables of an experiment.
 
     Args:
         experiment: At one size.
 
     Returns:
-        A `table*` with mean and 95% interval of every figure; needs booktabs.
+        A `table*` with mean and 95% interval of every accuracy, and another with the
+        other figures, if there are any; they need booktabs.
     """
-    columns = main_table(experiment)
+    columns, others = main_table(experiment), other_table(experiment)
+    caption = _caption(experiment, columns)
+    tables = [_table(columns, caption, f"tab:{experiment.label}")]
+    if others:
+        caption = f"{experiment.outline.title} ({experiment.size} size): other figures."
+        tables.append(_table(others, caption, f"tab:{experiment.label}-others"))
+    return "\n".join([r"% needs \usepackage{booktabs}", *tables]) + "\n"
+
+
+def _table(columns: Sequence[Column], caption: str, label: str) -> str:
     rows = [
         " & ".join(_cell(column, column.cells[row]) for column in columns) + r" \\"
-        for row in range(len(experiment.arms))
+        for row in range(len(columns[0].cells))
     ]
     kinds = "".join("l" if column.kind == "arm" else "r" for column in columns)
     lines = [
-        r"% needs \usepackage{booktabs}",
         r"\begin{table*}",
         r"\centering",
-        rf"\caption{{{_caption(experiment, columns)}}}",
-        rf"\label{{tab:{experiment.label}}}",
+        rf"\caption{{{escaped(caption)}}}",
+        rf"\label{{{label}}}",
         r"\footnotesize",
         rf"\begin{{tabular}}{{@{{}}{kinds}@{{}}}}",
         r"\toprule",
@@ -82,7 +98,7 @@ def latex_table(experiment: ExperimentSummary) -> str:
         r"\end{tabular}",
         r"\end{table*}",
     ]
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines)
 
 
 def escaped(text: str) -> str:
@@ -91,18 +107,14 @@ def escaped(text: str) -> str:
 
 
 def _groups(columns: Sequence[Column]) -> list[str]:
-    cells, rules, start = [], [], 0
-    while start < len(columns):
-        group = columns[start].group
-        end = start
-        while end < len(columns) and columns[end].group == group:
-            end += 1
-        cells.append(
-            rf"\multicolumn{{{end - start}}}{{c}}{{{escaped(group)}}}" if group else ""
-        )
+    cells, rules, start = [], [], 1
+    for group, count in grouped(columns):
         if group:
-            rules.append(rf"\cmidrule(lr){{{start + 1}-{end}}}")
-        start = end
+            cells.append(rf"\multicolumn{{{count}}}{{c}}{{{escaped(group)}}}")
+            rules.append(rf"\cmidrule(lr){{{start}-{start + count - 1}}}")
+        else:
+            cells += [""] * count
+        start += count
     return [" & ".join(cells) + r" \\", " ".join(rules)]
 
 
@@ -159,4 +171,4 @@ def _caption(experiment: ExperimentSummary, columns: Sequence[Column]) -> str:
         f"Commit {found['commit']}, SpikingJelly {found['SpikingJelly']}, torch "
         f"{found['torch']}."
     )
-    return escaped(" ".join(said))
+    return " ".join(said)

@@ -1,6 +1,6 @@
 """What the metrics of the table of results are called where people read them."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 PRIMARY = "test_accuracy"
 """The metric that arms are compared by."""
@@ -16,7 +16,7 @@ _SHARES = {
 _UNITS = {
     "calibration_error": "%",
     "cross_entropy": "nats",
-    "unweighted_accuracy": "%",
+    "gradient_density": "%",
 }
 
 
@@ -27,7 +27,12 @@ def named(metric: str) -> str:
 
 def unit(metric: str) -> str:
     """Give the unit of a metric; empty where none is known."""
-    return "%" if metric in _SHARES else _UNITS.get(metric, "")
+    return "%" if metric.endswith("accuracy") else _UNITS.get(metric, "")
+
+
+def main_ones(metrics: Sequence[str]) -> list[str]:
+    """Pick those of the main table: the accuracies of the test part, else all."""
+    return [metric for metric in metrics if metric in _SHARES] or list(metrics)
 
 
 def ordered(metrics: Iterable[str]) -> list[str]:

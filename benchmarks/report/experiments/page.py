@@ -11,7 +11,13 @@ from benchmarks.experiments.rows import Row
 from benchmarks.report.experiments.heat_map import HeatMap
 from benchmarks.report.experiments.plots import WIDTH, Plot, plots_of
 from benchmarks.report.experiments.summary import ExperimentSummary
-from benchmarks.report.experiments.tables import Column, main_table, sentences
+from benchmarks.report.experiments.tables import (
+    Column,
+    grouped,
+    main_table,
+    other_table,
+    sentences,
+)
 from sj_ext.files import write_text
 
 
@@ -22,6 +28,7 @@ class Section:
     Attributes:
         experiment: At one size.
         columns: Of its table.
+        others: Of a second one, with the other figures; empty without.
         said: What it shows, in sentences.
         plots: Below the table.
         provenance: Where its figures come from, by what is said.
@@ -29,20 +36,10 @@ class Section:
 
     experiment: ExperimentSummary
     columns: Sequence[Column]
+    others: Sequence[Column]
     said: Sequence[str]
     plots: Sequence[Plot]
     provenance: Mapping[str, str]
-
-    @property
-    def groups(self) -> list[tuple[str, int]]:
-        """Headings over several columns, and over how many."""
-        found: list[tuple[str, int]] = []
-        for column in self.columns:
-            if found and found[-1][0] == column.group:
-                found[-1] = (column.group, found[-1][1] + 1)
-            else:
-                found.append((column.group, 1))
-        return found
 
 
 def section(experiment: ExperimentSummary) -> Section:
@@ -57,6 +54,7 @@ def section(experiment: ExperimentSummary) -> Section:
     return Section(
         experiment,
         main_table(experiment),
+        other_table(experiment),
         sentences(experiment),
         plots_of(experiment),
         provenance(experiment.rows),
@@ -118,6 +116,7 @@ def write_experiments(
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    templates.filters["groups"] = grouped
     page = templates.get_template("page.html.j2").render(
         sections=[section(experiment) for experiment in experiments],
         maps=maps,

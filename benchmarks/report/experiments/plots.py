@@ -1,12 +1,16 @@
 """Plots of the report as places in a drawing; the template makes lines of them."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from benchmarks.report.experiments.metrics import OPTIMISTIC, PRIMARY, named, unit
 from benchmarks.report.experiments.outline import Sweep
-from benchmarks.report.experiments.summary import ArmSummary, ExperimentSummary
+from benchmarks.report.experiments.summary import (
+    ArmSummary,
+    Comparison,
+    ExperimentSummary,
+)
 from benchmarks.report.experiments.tables import number
 
 WIDTH = 460
@@ -85,8 +89,22 @@ class Plot:
         )
 
 
+@dataclass(frozen=True)
+class _Point:
+    """A figure before it has a place."""
+
+    value: float
+    interval: tuple[float, float] | None
+    tip: str
+    kind: str
+
+    @property
+    def values(self) -> tuple[float, ...]:
+        return (self.value, *(self.interval or ()))
+
+
 def plots_of(experiment: ExperimentSummary) -> list[Plot]:
-    """Draw the arms of an experiment, and its sweeps as curves.
+    """Draw the arms of an experiment, their differences, and its sweeps as curves.
 
     Args:
         experiment: At one size.
@@ -97,92 +115,120 @@ def plots_of(experiment: ExperimentSummary) -> list[Plot]:
     if not experiment.metrics:
         return []
     metric = PRIMARY if PRIMARY in experiment.metrics else experiment.metrics[0]
-    by_label = {arm.label: arm for arm in experiment.arms}
-    found = [_sweep(sweep, by_label, metric) for sweep in experiment.outline.sweeps]
+    points = {
+        arm.label: _points(arm, metric)
+        for arm in experiment.arms
+        if metric in arm.figures
+    }
+    sweeps = [
+        _sweep(sweep, points, metric)
+        for sweep in experiment.outline.sweeps
+        if any(label in points for _, label in sweep.points)
+    ]
     swept = {label for sweep in experiment.outline.sweeps for _, label in sweep.points}
-    others = [arm for arm in experiment.arms if metric in arm.figures]
-    if others and not {arm.label for arm in others} <= swept:
-        references = set(experiment.outline.references.values())
-        reference = by_label[references.pop()] if len(references) == 1 else None
-        found.insert(0, _arms(others, metric, reference))
-    return [plot for plot in found if plot.marks]
+    if points.keys() <= swept:
+        return sweeps
+    references = sorted(set(experiment.outline.references.values()))
+    line, name = None, ""
+    if len(references) == 1 and references[0] in points:
+        name = references[0]
+        line = points[name][0].value
+    plots = [_rows(f"Arms: {named(metric)}", points, _axis_label(metric), line, name)]
+    differences = {
+        arm.label: [_difference(arm.label, arm.comparison)]
+        for arm in experiment.arms
+        if arm.comparison is not None
+    }
+    if differences:
+        name = "no difference"
+        title = f"Paired differences: {named(metric)}"
+        plots.append(_rows(title, differences, "points", 0.0, name))
+    return plots + sweeps
 
 
-def _arms(
-    arms: Sequence[ArmSummary], metric: str, reference: ArmSummary | None
+def _points(arm: ArmSummary, metric: str) -> list[_Point]:
+    found = arm.figures[metric]
+    tip = f"{arm.label}: {number(found.mean)}{_of(metric)}"
+    if found.interval is not None:
+        low, high = found.interval
+        tip += f", 95% interval {number(low)} to {number(high)}"
+    kind = "optimistic" if metric == OPTIMISTIC else "measured"
+    return [
+        _Point(found.mean, found.interval, tip, kind),
+        *(
+            _Point(
+                reported.value,
+                None,
+                f"{arm.label}: {reported.value:g} {reported.source or 'reported'}",
+                "reported",
+            )
+            for reported in arm.reported
+            if reported.metric == metric
+        ),
+    ]
+
+
+def _difference(label: str, comparison: Comparison) -> _Point:
+    found = comparison.difference
+    low, high = found.interval
+    tip = (
+        f"{label} less {comparison.reference}: {found.estimate:+.2f} points, 95% "
+        f"interval {low:+.2f} to {high:+.2f}"
+    )
+    return _Point(found.estimate, found.interval, tip, "measured")
+
+
+def _rows(
+    title: str,
+    points: Mapping[str, Sequence[_Point]],
+    x_label: str,
+    line: float | None,
+    reference: str,
 ) -> Plot:
-    values = _values(arms, metric)
-    low, high, ticks = axis(values)
-    height = _ROW * len(arms) + 46
+    values = [value for row in points.values() for one in row for value in one.values]
+    low, high, ticks = axis([*values, *([] if line is None else [line])])
 
     def place(value: float) -> float:
         return _LEFT + (value - low) / (high - low) * (_RIGHT - _LEFT)
 
     marks = []
-    for row, arm in enumerate(arms):
-        y = 26.0 + row * _ROW
-        marks.append(_mark(arm, metric, place, y, arm.label))
-        marks += [
-            Mark(
-                place(r.value), y, None, None, _said(arm, r.value, r.source), "reported"
-            )
-            for r in arm.reported
-            if r.metric == metric
-        ]
-    line = None
-    if reference is not None and metric in reference.figures:
-        line = place(reference.figures[metric].mean)
+    for number_of_row, (label, row) in enumerate(points.items()):
+        y = 26.0 + number_of_row * _ROW
+        for number_in_row, one in enumerate(row):
+            ends = [place(end) for end in one.interval or ()] or [None, None]
+            shown = "" if number_in_row else shortened(label)
+            marks.append(Mark(place(one.value), y, *ends, one.tip, one.kind, shown))
     return Plot(
         "arms",
-        f"Arms: {named(metric)}",
+        title,
         "; ".join(mark.tip for mark in marks),
-        height,
+        _ROW * len(points) + 46,
         tuple(Tick(place(tick), _tick(tick)) for tick in ticks),
         (),
-        _axis_label(metric),
+        x_label,
         "",
         tuple(marks),
-        line,
-        "" if reference is None else reference.label,
+        None if line is None else place(line),
+        reference,
     )
 
 
-def _sweep(sweep: Sweep, arms: dict[str, ArmSummary], metric: str) -> Plot:
-    drawn = [
-        (value, arms[label])
-        for value, label in sweep.points
-        if metric in arms[label].figures
-    ]
-    if not drawn:
-        return Plot("sweep", sweep.label, "", 0, (), (), "", "", ())
+def _sweep(sweep: Sweep, points: Mapping[str, Sequence[_Point]], metric: str) -> Plot:
+    drawn = [(at, one) for at, label in sweep.points for one in points.get(label, ())]
     height, left, top, bottom = 280, 52, 14, 236
-    low, high, ticks = axis(_values([arm for _, arm in drawn], metric))
-    start, end, across = axis([value for value, _ in drawn])
+    low, high, ticks = axis([value for _, one in drawn for value in one.values])
+    start, end, across = axis([at for at, _ in drawn])
 
     def down(value: float) -> float:
         return bottom - (value - low) / (high - low) * (bottom - top)
 
-    def along(value: float) -> float:
-        return left + (value - start) / (end - start) * (_RIGHT - left)
+    def along(at: float) -> float:
+        return left + (at - start) / (end - start) * (_RIGHT - left)
 
     marks = []
-    for value, arm in drawn:
-        found = _mark(arm, metric, down, along(value))
-        marks.append(
-            Mark(found.y, found.x, found.low, found.high, found.tip, found.kind)
-        )
-        marks += [
-            Mark(
-                along(value),
-                down(r.value),
-                None,
-                None,
-                _said(arm, r.value, r.source),
-                "reported",
-            )
-            for r in arm.reported
-            if r.metric == metric
-        ]
+    for at, one in drawn:
+        ends = [down(end) for end in one.interval or ()] or [None, None]
+        marks.append(Mark(along(at), down(one.value), *ends, one.tip, one.kind))
     return Plot(
         "sweep",
         f"{sweep.label}: {named(metric)}",
@@ -196,28 +242,12 @@ def _sweep(sweep: Sweep, arms: dict[str, ArmSummary], metric: str) -> Plot:
     )
 
 
-def _mark(arm: ArmSummary, metric: str, place, other: float, label: str = "") -> Mark:
-    found = arm.figures[metric]
-    tip = f"{arm.label}: {number(found.mean)}{_of(metric)}"
-    ends: list[float | None] = [None, None]
-    if found.interval is not None:
-        ends = [place(end) for end in found.interval]
-        low, high = found.interval
-        tip += f", 95% interval {number(low)} to {number(high)}"
-    kind = "optimistic" if metric == OPTIMISTIC else "measured"
-    return Mark(place(found.mean), other, *ends, tip, kind, shortened(label))
-
-
 def shortened(label: str, longest: int = 60) -> str:
     """Cut the middle out of a label that a plot has no room for."""
     if len(label) <= longest:
         return label
     half = (longest - 3) // 2
     return f"{label[:half]}...{label[-half:]}"
-
-
-def _said(arm: ArmSummary, value: float, source: str) -> str:
-    return f"{arm.label}: {value:g} {source or 'reported'}"
 
 
 def _of(metric: str) -> str:
@@ -229,21 +259,12 @@ def _axis_label(metric: str) -> str:
     return f"{named(metric)}{', ' + unit(metric) if unit(metric) else ''}"
 
 
-def _values(arms: Sequence[ArmSummary], metric: str) -> list[float]:
-    values = []
-    for arm in arms:
-        found = arm.figures[metric]
-        values += [found.mean, *(found.interval or ())]
-        values += [r.value for r in arm.reported if r.metric == metric]
-    return values
-
-
-def axis(values: Sequence[float], wanted: int = 5) -> tuple[float, float, list[float]]:
+def axis(values: Sequence[float], least: int = 4) -> tuple[float, float, list[float]]:
     """Lay an axis around values, with ticks at round numbers.
 
     Args:
         values: At least one.
-        wanted: About how many ticks.
+        least: How many ticks there are at least.
 
     Returns:
         Both ends, and the ticks between them.
@@ -251,10 +272,11 @@ def axis(values: Sequence[float], wanted: int = 5) -> tuple[float, float, list[f
     low, high = min(values), max(values)
     room = 0.06 * (high - low) or 0.05 * abs(low) or 1.0
     low, high = low - room, high + room
-    rough = (high - low) / wanted
-    power = 10.0 ** math.floor(math.log10(rough))
-    step = next(power * s for s in (1, 2, 2.5, 5, 10) if power * s >= rough)
-    first, last = math.ceil(low / step), math.floor(high / step)
+    power = 10.0 ** math.floor(math.log10(high - low))
+    for step in (power * share for share in (1, 0.5, 0.25, 0.2, 0.1)):
+        first, last = math.ceil(low / step), math.floor(high / step)
+        if last - first + 1 >= least:
+            break
     return low, high, [round(n * step, 12) for n in range(first, last + 1)]
 
 

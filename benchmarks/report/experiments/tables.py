@@ -1,9 +1,16 @@
 """Tables of the report as cells: what is shown, and what a column is sorted by."""
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from benchmarks.report.experiments.metrics import OPTIMISTIC, PRIMARY, named, unit
+from benchmarks.report.experiments.metrics import (
+    OPTIMISTIC,
+    PRIMARY,
+    main_ones,
+    named,
+    unit,
+)
 from benchmarks.report.experiments.summary import (
     ArmSummary,
     Estimate,
@@ -50,32 +57,71 @@ def main_table(experiment: ExperimentSummary) -> list[Column]:
     """Lay out the accuracies of an experiment, with what was reported beside them.
 
     Args:
-        experiment: At one size.
+        experiment: At one size; where it has no accuracies, all figures are laid out.
 
     Returns:
         The columns; those that would be empty are left out.
     """
     arms = experiment.arms
-    columns = [
-        Column("arm", "", "arm", tuple(Cell(a.label, sort=a.label) for a in arms))
-    ]
+    columns = [_labels(arms)]
     if any(arm.reported for arm in arms):
         cells = tuple(_reported(arm.reported) for arm in arms)
         columns.append(Column("paper's figure", "reported", "reported", cells))
-    measured = f"measured here, {experiment.size} size"
-    units = {unit(metric) for metric in experiment.metrics}
+    columns += _measured(experiment, main_ones(experiment.metrics))
+    return columns + _comparisons(arms)
+
+
+def other_table(experiment: ExperimentSummary) -> list[Column]:
+    """Lay out the figures that the main table leaves out.
+
+    Args:
+        experiment: At one size.
+
+    Returns:
+        The columns; none where the main table has all.
+    """
+    shown = main_ones(experiment.metrics)
+    left = [metric for metric in experiment.metrics if metric not in shown]
+    if not left:
+        return []
+    return [_labels(experiment.arms), *_measured(experiment, left)]
+
+
+def grouped(columns: Sequence[Column]) -> list[tuple[str, int]]:
+    """Find the headings over several columns.
+
+    Args:
+        columns: Of a table.
+
+    Returns:
+        Each heading with the number of its columns, from left to right.
+    """
+    return [
+        (heading, len(list(found)))
+        for heading, found in itertools.groupby(columns, lambda column: column.group)
+    ]
+
+
+def _labels(arms: Sequence[ArmSummary]) -> Column:
+    return Column("arm", "", "arm", tuple(Cell(a.label, sort=a.label) for a in arms))
+
+
+def _measured(experiment: ExperimentSummary, metrics: Sequence[str]) -> list[Column]:
+    group = f"measured here, {experiment.size} size"
+    units = {unit(metric) for metric in metrics}
     alike = len(units) == 1
     if alike and any(units):
-        measured += f", {units.pop()}"
-    for metric in experiment.metrics:
+        group += f", {units.pop()}"
+    columns = []
+    for metric in metrics:
         heading = named(metric)
         if not alike and unit(metric):
             heading += f", {unit(metric)}"
         kind = "optimistic" if metric == OPTIMISTIC else "measured"
-        cells = tuple(_estimate(arm.figures.get(metric)) for arm in arms)
-        columns.append(Column(heading, measured, kind, cells))
-    columns.append(Column("runs", measured, "measured", tuple(map(_runs, arms))))
-    return columns + _comparisons(arms)
+        cells = tuple(_estimate(arm.figures.get(metric)) for arm in experiment.arms)
+        columns.append(Column(heading, group, kind, cells))
+    runs = tuple(map(_runs, experiment.arms))
+    return [*columns, Column("runs", group, "measured", runs)]
 
 
 def _comparisons(arms: Sequence[ArmSummary]) -> list[Column]:
@@ -96,6 +142,12 @@ def _comparisons(arms: Sequence[ArmSummary]) -> list[Column]:
             group,
             "compared",
             tuple(_detectable(arm) for arm in arms),
+        ),
+        Column(
+            "effect, deviations",
+            group,
+            "compared",
+            tuple(_effect(arm) for arm in arms),
         ),
         Column("p (Holm)", group, "compared", tuple(_p_value(arm) for arm in arms)),
     ]
@@ -150,11 +202,18 @@ def _detectable(arm: ArmSummary) -> Cell:
     return Cell(f"{found.smallest_detectable:.2f}", "", found.smallest_detectable)
 
 
+def _effect(arm: ArmSummary) -> Cell:
+    if arm.comparison is None or arm.comparison.difference.effect is None:
+        return Cell()
+    size, low, high = arm.comparison.difference.effect
+    return Cell(f"{size:+.2f}", f"{low:+.2f} to {high:+.2f}", size)
+
+
 def _p_value(arm: ArmSummary) -> Cell:
     if arm.comparison is None or arm.comparison.adjusted is None:
         return Cell()
     p = arm.comparison.adjusted
-    by = "recordings and runs" if arm.comparison.of_items else "runs"
+    by = "runs, items" if arm.comparison.of_items else "runs"
     return Cell("< 0.001" if p < 0.001 else f"{p:.3f}", f"of {by}", p)
 
 

@@ -1,4 +1,4 @@
-"""CIFAR images come from torchvision's folder, stand still, and keep their test part."""
+"""CIFAR images come from torchvision, stand still, and keep their test part."""
 
 import numpy as np
 import pytest

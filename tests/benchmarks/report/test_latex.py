@@ -7,7 +7,7 @@ import subprocess
 import pytest
 
 from benchmarks.report.experiments.figures import WIDTHS
-from benchmarks.report.experiments.latex import escaped, latex_table
+from benchmarks.report.experiments.latex import escaped, latex_tables
 from benchmarks.report.experiments.summary import summarized
 from tests.benchmarks.report import example
 
@@ -16,7 +16,7 @@ from tests.benchmarks.report import example
 def table():
     """The table of the attribution, as LaTeX."""
     (found,) = summarized(example.attribution())
-    return found, latex_table(found)
+    return found, latex_tables(found)
 
 
 def test_every_figure_of_an_arm_stands_in_its_row(table):
@@ -24,7 +24,7 @@ def test_every_figure_of_an_arm_stands_in_its_row(table):
     for arm in experiment.arms:
         (line,) = (x for x in text.splitlines() if x.startswith(escaped(arm.label)))
         cells = line.removesuffix(r" \\").split(" & ")
-        assert len(cells) == 10
+        assert len(cells) == 11
         for metric, cell in zip(experiment.metrics, cells[2:6], strict=True):
             found = arm.figures[metric]
             low, high = found.interval

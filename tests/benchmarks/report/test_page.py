@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from benchmarks.report.experiments.heat_map import heat_map, read_heat_map
+from benchmarks.report.experiments.heat_map import heat_map, read_heat_map, stored_maps
 from benchmarks.report.experiments.outline import outline_of, sweeps
 from benchmarks.report.experiments.plots import axis, plots_of, shortened
 from benchmarks.report.experiments.summary import estimate, summarized
@@ -185,21 +185,33 @@ def test_an_arm_in_a_cell_of_the_grid_has_its_reference_there():
 
 
 def test_marks_lie_where_their_figures_are(made_up):
-    (plot,) = plots_of(made_up["made_up"])
-    first, last = plot.x[0], plot.x[-1]
-    scale = (last.at - first.at) / (float(last.text) - float(first.text))
-    for mark in plot.marks:
-        value = float(re.search(r": ([\d.]+)", mark.tip)[1])
-        expected = first.at + (value - float(first.text)) * scale
-        assert mark.x == pytest.approx(expected, abs=0.2)
-        assert 0 <= mark.x <= 460
+    arms, differences = plots_of(made_up["made_up"])
+    assert [len(plot.marks) for plot in (arms, differences)] == [8, 5]
+    assert differences.reference == "no difference"
+    for plot in (arms, differences):
+        first, last = plot.x[0], plot.x[-1]
+        scale = (last.at - first.at) / (float(last.text) - float(first.text))
+        for mark in plot.marks:
+            value = float(re.search(r": ([-+\d.]+)", mark.tip)[1])
+            expected = first.at + (value - float(first.text)) * scale
+            assert mark.x == pytest.approx(expected, abs=0.5)
+            assert 0 <= mark.x <= 460
+
+
+def test_effects_stand_beside_the_differences_they_belong_to(made_up):
+    cells = column(made_up["made_up"], "effect")
+    for arm in made_up["made_up"].arms:
+        if arm.comparison is not None:
+            effect = arm.comparison.difference.effect
+            assert cells[arm.label].text == f"{effect.size:+.2f}"
+    assert cells["base"].text == ""
 
 
 @pytest.mark.parametrize("values", [[5.0], [0.0], [0.1, 0.9], [-3.0, 1e4], [95, 95.01]])
 def test_an_axis_surrounds_its_values(values):
     low, high, ticks = axis(values)
     assert low < min(values) <= max(values) < high
-    assert 3 <= len(ticks) <= 7
+    assert 4 <= len(ticks) <= 10
     assert low <= ticks[0] < ticks[-1] <= high
 
 
@@ -246,3 +258,25 @@ def test_tables_of_a_folder_are_taken_together_and_missing_ones_refused(tmp_path
     assert "a.csv, b.csv" in text
     with pytest.raises(ConfigError, match="table of results"):
         main(["--results", str(tmp_path / "none.csv")], Reporter.silent())
+
+
+def test_an_experiment_is_shown_as_its_file_says():
+    labels = ["MSG", "base", "dense noise", "an arm of former days"]
+    found = outline_of("attribution", "demo", labels)
+    assert found.title.startswith("Why masking helps")
+    assert found.arms == ("base", "dense noise", "MSG", "an arm of former days")
+    assert set(found.references.values()) == {"base"}
+    assert found.notes[-1].startswith("Demo size.")
+    assert "2406.19645" in found.notes[0]
+
+
+def test_comparisons_below_the_runs_are_found_and_deep_ones_thinned(tmp_path):
+    folder = tmp_path / "depth-0123456789" / "depth-20"
+    folder.mkdir(parents=True)
+    example.comparison().save(folder / "snn-ann.npz")
+    (found,) = stored_maps(tmp_path)
+    assert found.title == "depth-0123456789, depth-20: snn-ann"
+    deep = heat_map(example.comparison(130, 250), "deep")
+    assert len(deep.x) == 84
+    assert deep.x[1] == "layer1.0.relu"
+    assert "One layer of 3 is shown" in deep.note

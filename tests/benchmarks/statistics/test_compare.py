@@ -10,6 +10,7 @@ import pytest
 from rich.console import Console
 
 from benchmarks.__main__ import main as run_benchmarks
+from benchmarks.experiments.metrics import MissingError
 from benchmarks.experiments.rows import Row, add_rows
 from benchmarks.runs.command_line import ConfigError
 from benchmarks.runs.progress import Reporter
@@ -179,5 +180,5 @@ def test_words_that_name_nothing_are_explained(made_run, table, tmp_path):
     with pytest.raises(ConfigError, match="no file"):
         compare(run, "attribution:base", "--results", tmp_path / "none.csv")
     (run / "predictions.npz").unlink()
-    with pytest.raises(ConfigError, match=r"without predictions\.npz"):
+    with pytest.raises(MissingError, match=r"none with predictions\.npz"):
         compare(run, run)
