@@ -18,7 +18,7 @@ _TASKS = {
     "eval": "judge a run again from its stored logits: RUN --metric NAME",
     "train": "train one network: --config FILE [--key value ...]",
     "repeat": "train with several seeds, and how they spread: --config FILE",
-    "data": "data sets: status, prepare or check NAME --root DIR",
+    "data": "data sets: status, prepare or check NAME --root DIR; draw FILE",
     "cka": "compare spiking networks with their ANN twins by CKA: --config FILE",
     "fisher": "Fisher information over time: --config FILE, or --planted",
     "prune": "pruning searches at full T and at fewer steps: --config FILE",

@@ -28,8 +28,11 @@ __all__ = [
 # `load(root, time_steps)`, or a class in one; imported on first use, as their
 # libraries are heavy.
 _DATA_SETS = {
-    "cifar10": "benchmarks.data.cifar",
+    "cifar10": "benchmarks.data.cifar:CifarSet",
+    "cifar100": "benchmarks.data.cifar:CifarSet",
+    "cifar10_subset": "benchmarks.data.cifar:CifarSubset",
     "cifar10_dvs": "benchmarks.data.event_sets:EventSet",
+    "cifar10_dvs_tet": "benchmarks.data.tet:TetSet",
     "dvs128_gesture": "benchmarks.data.gesture:GestureSet",
     "dvs128_objects": "benchmarks.data.objects:ObjectSet",
     "event_digits": "benchmarks.data.event_digits",

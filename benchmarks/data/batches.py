@@ -54,7 +54,7 @@ class _Part(Dataset[int]):
         chosen = self._indices[index]
         # Moved as small integers, a quarter of the bytes of what they become.
         frames = self._data.frames[chosen].to(self._device).transpose(0, 1)
-        frames = frames.float().contiguous()
+        frames = frames.to(torch.float32, memory_format=torch.contiguous_format)
         target = self._data.labels[chosen]
         if self._mixup is None and self._augment is None:
             return Batch(frames, target, index)

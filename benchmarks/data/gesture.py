@@ -20,7 +20,11 @@ _DONE = ".done"
 
 
 class GestureSet(EventSet):
-    """DVS128 Gesture in a folder, as unpacked: `extract/DvsGesture/*.aedat`."""
+    """DVS128 Gesture in a folder, as unpacked: `extract/DvsGesture/*.aedat`.
+
+    Labels are those of the recordings, counted from 0. The host's are places in the
+    alphabetical order of the folders: 0, 1, 10, 2, ...
+    """
 
     def _convert(self, root: Path, partial: Path, progress: Progress) -> None:
         """Let the host convert one trial after the other, but for those that are done.

@@ -105,7 +105,11 @@ def _faults(times: Sequence[Any], units: Sequence[Any], labels: Any) -> list[str
 
 
 class SpikeSet(EventSet):
-    """Spiking Heidelberg Digits in a folder; the host links its two files."""
+    """Spiking Heidelberg Digits in a folder; the host links its two files.
+
+    Labels are those of the files. The host's frames have places in the alphabetical
+    order of the folders: 0, 1, 10, 11, ...
+    """
 
     raw_folder = "events_h5"
 

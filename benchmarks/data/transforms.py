@@ -253,6 +253,8 @@ PRESETS: dict[str, tuple[Transform, ...]] = {
     # The same for N-Caltech101.
     "nda_n_caltech101": (OneOf((Roll(3), Rotate(15), Shear(15))),),
     "eventdrop": (EventDrop(0.5),),
+    # Images of 32 x 32: crop, flip and Cutout, without the AutoAugment of many recipes.
+    "cifar": (Crop(4), Flip(), Cutout(16)),
 }
 """Augmentations by the paper that they follow; sizes are meant for 48 x 48 frames."""
 

@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import is_dataclass
+from functools import cache
 from typing import Any, TypeVar, get_args, get_type_hints
 
 from jsonargparse import ArgumentError, ArgumentParser
@@ -35,15 +36,22 @@ def read_as(
         ConfigError: If a file is missing or no YAML mapping, a key is unknown (the
             nearest is named), or a value has the wrong type.
     """
-    parser = ArgumentParser(prog=prog, exit_on_error=False, allow_abbrev=False)
-    parser.add_argument(f"--{file}", action="config", help="a YAML file with the keys")
-    parser.add_class_arguments(kind)
+    parser = _parser(kind, prog, file)
     try:
         values = vars(parser.instantiate(parser.parse_args(list(arguments))))
         values.pop(file)
         return kind(**values)
     except ArgumentError as error:
         raise ConfigError(_with_nearest_key(str(error), kind)) from None
+
+
+@cache
+def _parser(kind: type, prog: str, file: str) -> ArgumentParser:
+    """Make a parser, once: that takes longer than to parse with it."""
+    parser = ArgumentParser(prog=prog, exit_on_error=False, allow_abbrev=False)
+    parser.add_argument(f"--{file}", action="config", help="a YAML file with the keys")
+    parser.add_class_arguments(kind)
+    return parser
 
 
 def options(settings: Mapping[str, Any]) -> list[str]:

@@ -57,7 +57,9 @@ class DataConfig:
     time_steps: int = 10
     split: str | None = None
     label_noise: float = 0.0
-    augment: Literal["two", "tet", "nda", "nda_n_caltech101", "eventdrop"] | None = None
+    augment: (
+        Literal["two", "tet", "nda", "nda_n_caltech101", "eventdrop", "cifar"] | None
+    ) = None
     resize: int | None = None
     cache: CacheConfig | None = None
     mixup: float | None = None

@@ -144,8 +144,9 @@ def summary(first: TrainConfig, configs: Sequence[TrainConfig]) -> dict[str, Any
     split = read_split(configs[0].split)
     keys = ("test_selected", "test_last", "validation")
     figures = {key: [run[key] for run in runs if run[key] is not None] for key in keys}
-    environment = {k: v for k, v in environments[-1].items() if k != "earlier"}
-    # A sentence about what was run on which machine; paths are the machine's own.
+    of_one_run = ("earlier", "resumed_after", "seed", "data", "split")
+    environment = {k: v for k, v in environments[-1].items() if k not in of_one_run}
+    # Where things lie says nothing about the result.
     settings = asdict(first)
     del settings["output"], settings["data"]["root"], settings["seed"]
     return {
@@ -157,7 +158,11 @@ def summary(first: TrainConfig, configs: Sequence[TrainConfig]) -> dict[str, Any
         "deviation": {
             k: statistics.stdev(v) if len(v) > 1 else None for k, v in figures.items()
         },
-        "environment": environment | {"dirty": any(e["dirty"] for e in environments)},
+        "environment": environment
+        | {
+            "dirty": any(found["dirty"] for found in environments),
+            "seeds": [config.seed for config in configs],
+        },
     }
 
 
@@ -184,7 +189,7 @@ def _row(
     }
 
 
-def _of_classes(folder: RunFolder) -> list[float]:
+def _of_classes(folder: RunFolder) -> list[float | None]:
     """Give the share of each class that the last network classifies rightly."""
     found = folder.read_predictions()
     # As the readout has it: by the weights of the steps where it is a weighted mean.
@@ -196,6 +201,8 @@ def _of_classes(folder: RunFolder) -> list[float]:
     target = found["target"]
     return [
         float((answer[target == label] == label).mean())
+        if (target == label).any()
+        else None
         for label in range(logits.shape[-1])
     ]
 

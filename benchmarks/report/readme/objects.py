@@ -49,5 +49,6 @@ def _spread(result: Mapping[str, Any], key: str) -> str:
     return f"{mean:.1%}" + ("" if deviation is None else f" (sd {deviation * 100:.1f})")
 
 
-def _range(shares: list[float]) -> str:
-    return f"{min(shares):.0%} to {max(shares):.0%}"
+def _range(shares: list[float | None]) -> str:
+    known = [share for share in shares if share is not None]
+    return f"{min(known):.0%} to {max(known):.0%}" if known else "-"

@@ -62,9 +62,10 @@ def test_a_queue_killed_again_and_again_gives_the_table_of_an_unbroken_one(
     def interrupted(*args):
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch:
         patch.setattr(queue, "add_rows", interrupted)
-        run_experiment(tiny(seeds=[1]), options(killed), Reporter.silent())
+        with pytest.raises(KeyboardInterrupt):
+            run_experiment(tiny(seeds=[1]), options(killed), Reporter.silent())
     assert main(words(write(), killed)) == 0
     assert (killed / "rows.csv").read_text() == (whole / "rows.csv").read_text()
 
