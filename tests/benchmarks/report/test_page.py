@@ -7,7 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from benchmarks.report.experiments import figures
 from benchmarks.report.experiments.heat_map import heat_map, read_heat_map, stored_maps
+from benchmarks.report.experiments.latex import latex_tables
 from benchmarks.report.experiments.outline import outline_of, sweeps
 from benchmarks.report.experiments.plots import axis, plots_of, shortened
 from benchmarks.report.experiments.summary import estimate, summarized
@@ -280,3 +282,27 @@ def test_comparisons_below_the_runs_are_found_and_deep_ones_thinned(tmp_path):
     assert len(deep.x) == 84
     assert deep.x[1] == "layer1.0.relu"
     assert "One layer of 3 is shown" in deep.note
+
+
+def test_a_demo_is_not_drawn_on_one_axis_with_the_papers_figures():
+    rows = [replace(row, size="demo") for row in example.attribution()]
+    (demo,) = summarized(rows)
+    arms, _ = plots_of(demo)
+    assert {mark.kind for mark in arms.marks} == {"measured"}
+    assert len(figures.draw(demo, 3.25).legends) == 0
+    (full,) = summarized(example.attribution())
+    assert len(figures.draw(full, 3.25).legends) == 1
+    reported = main_table(demo)[1]
+    assert reported.group == "reported, not of a demo"
+    assert "full size, with other data" in latex_tables(demo)
+
+
+def test_arms_without_a_common_seed_are_not_compared(made_run):
+    rows, folders = [], {}
+    for arm, seed in (("base", 0), ("MSG", 1)):
+        path = made_run(np.arange(20) > 3, name=arm, seed=seed)
+        digest = path.name.rpartition("-")[2]
+        folders[digest] = path
+        rows.append(replace(example.ROW, arm=arm, seed=str(seed), digest=digest))
+    (found,) = summarized(rows, folders)
+    assert all(arm.comparison is None for arm in found.arms)
