@@ -11,10 +11,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.experiments.rows import read_rows
 from benchmarks.report.markdown import in_ms, table, where
 from benchmarks.report.readme.cka import speed_cka
 from benchmarks.report.readme.concentration import concentration_table
 from benchmarks.report.readme.data import speed_data
+from benchmarks.report.readme.experiments import experiments_tables
 from benchmarks.report.readme.fisher import speed_fisher
 from benchmarks.report.readme.objects import objects_table
 from benchmarks.report.readme.pictures import write_pictures
@@ -45,9 +47,11 @@ def filled(text: str) -> str:
     Raises:
         ValueError: If a result file has no place in the text.
     """
-    for file in sorted(RESULTS.glob("*.json")):
-        result = json.loads(file.read_text(encoding="utf-8"))
-        block = rendered(file.stem, result)
+    for file in sorted([*RESULTS.glob("*.json"), *RESULTS.glob("*.csv")]):
+        if file.suffix == ".csv":
+            block = experiments_tables(read_rows(file))
+        else:
+            block = rendered(file.stem, json.loads(file.read_text(encoding="utf-8")))
         pattern = rf"(<!-- begin {file.stem} -->\n).*?(<!-- end {file.stem} -->)"
         text, places = re.subn(
             pattern,

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from benchmarks.experiments.rows import add_rows
 from benchmarks.report.experiments import figures
 from benchmarks.report.experiments.heat_map import heat_map, read_heat_map, stored_maps
 from benchmarks.report.experiments.latex import latex_tables
@@ -14,6 +15,8 @@ from benchmarks.report.experiments.outline import outline_of, sweeps
 from benchmarks.report.experiments.plots import axis, plots_of, shortened
 from benchmarks.report.experiments.summary import estimate, summarized
 from benchmarks.report.experiments.tables import main_table, number, sentences
+from benchmarks.report.readme import __main__ as readme
+from benchmarks.report.readme.experiments import experiments_tables
 from benchmarks.runs.command_line import ConfigError
 from benchmarks.runs.progress import Reporter
 from benchmarks.statistics.holm import holm
@@ -248,8 +251,6 @@ def test_a_heat_map_keeps_values_names_and_what_is_undefined(tmp_path):
 
 
 def test_tables_of_a_folder_are_taken_together_and_missing_ones_refused(tmp_path):
-    from benchmarks.experiments.rows import add_rows
-
     add_rows(tmp_path / "a.csv", example.sweep())
     add_rows(tmp_path / "b.csv", example.study())
     words = ["--results", str(tmp_path), "--output", str(tmp_path / "out")]
@@ -306,3 +307,30 @@ def test_arms_without_a_common_seed_are_not_compared(made_run):
         rows.append(replace(example.ROW, arm=arm, seed=str(seed), digest=digest))
     (found,) = summarized(rows, folders)
     assert all(arm.comparison is None for arm in found.arms)
+
+
+def test_the_readme_has_the_same_figures_in_tables_of_its_own(made_up):
+    text = experiments_tables(example.rows())
+    assert text.count("**made_up**") == 1
+    (line,) = (x for x in text.splitlines() if x.startswith("| MSG |"))
+    found = column(made_up["made_up"], "selected on validation")["MSG"]
+    assert f"{found.text}<br><sub>{found.note}</sub>" in line
+    assert "83.3 ± 0.34<br><sub>reported (second-hand)" in line
+    assert example.HOSTILE not in text
+    tables = [x for x in text.splitlines() if x.startswith("|")]
+    # A row of a table has as many cells as its neighbours.
+    widths = [x.count("|") for x in tables]
+    assert len(set(widths)) <= 3
+    assert "commit cccccccccc" in text
+
+
+def test_a_table_of_results_has_its_place_in_the_readme(tmp_path, monkeypatch):
+    add_rows(tmp_path / "experiments.csv", example.study())
+    monkeypatch.setattr(readme, "RESULTS", tmp_path)
+    text = "# Title\n<!-- begin experiments -->\nold\n<!-- end experiments -->\n"
+    found = readme.filled(text)
+    assert "old" not in found
+    assert "**made_up_study** (demo size)" in found
+    assert readme.filled(found) == found
+    with pytest.raises(ValueError, match="begin experiments"):
+        readme.filled("# Title\n")
