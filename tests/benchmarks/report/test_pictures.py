@@ -5,8 +5,10 @@ import json
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
+from benchmarks.report.readme import pictures
 from benchmarks.report.readme.__main__ import README, RESULTS
 from benchmarks.report.readme.pictures import LARGEST, PICTURES, drawn, write_pictures
 
@@ -24,11 +26,24 @@ def test_a_picture_shows_the_present_results(name):
     assert np.abs(pixels[0] - pixels[1]).mean() < 1.0
 
 
-def test_other_results_give_another_picture(tmp_path):
-    source, draw = PICTURES["pruning-cpu.png"]
-    content = json.loads((RESULTS / source).read_text())
-    for row in content["rows"]:
-        row["test_accuracy"]["selected"]["mean"] /= 2
-    (tmp_path / source).write_text(json.dumps(content))
-    assert write_pictures(tmp_path) == [tmp_path / "pruning-cpu.png"]
-    assert drawn(draw, RESULTS / source) != (tmp_path / "pruning-cpu.png").read_bytes()
+def test_pictures_are_written_where_their_results_are(tmp_path, monkeypatch):
+    def draw(result):
+        figure = Figure(figsize=(2, 1))
+        figure.subplots().plot(result["values"])
+        return figure
+
+    known = {name: (f"{name}.json", draw) for name in ("one.png", "other.png")}
+    monkeypatch.setattr(pictures, "PICTURES", known)
+    found = set()
+    for values in ([1, 2], [2, 1]):
+        (tmp_path / "one.png.json").write_text(json.dumps({"values": values}))
+        assert write_pictures(tmp_path) == [tmp_path / "one.png"]
+        found.add((tmp_path / "one.png").read_bytes())
+    assert len(found) == 2
+
+
+def test_a_picture_too_large_for_the_repository_is_refused(tmp_path, monkeypatch):
+    (tmp_path / "a.json").write_text("{}")
+    monkeypatch.setattr(pictures, "LARGEST", 10)
+    with pytest.raises(ValueError, match="at most 10 bytes"):
+        drawn(lambda _: Figure(figsize=(2, 1)), tmp_path / "a.json")
