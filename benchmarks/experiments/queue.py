@@ -6,6 +6,7 @@ of the table are made from the folders of complete runs, so that they come out t
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -270,30 +271,35 @@ def _done(
     if not missing:
         return
     _prepare(missing, reporter)
-    if missing[0].kind.has_workers:
-        for job in missing:
-            job.kind.run_when_free(job.config, reporter)
+    workers = min(options.workers, len(missing))
+    start = time.perf_counter()
+
+    def report(done: int, job: Job) -> None:
+        left = (len(missing) - done) * (time.perf_counter() - start) / done
+        reporter.line(
+            f"{title}: {done} of {len(missing)}, {job.label}: {_headline(job)} "
+            f"({duration(left)} left)"
+        )
+
+    if workers == 1 or missing[0].kind.has_workers:
+        # Here, so that a job shows how far it is.
+        for done, job in enumerate(missing, start=1):
+            _do(job, reporter)
+            report(done, job)
             yield job
         return
-    start = time.perf_counter()
-    workers = min(options.workers, len(missing))
     with reporter.bar(title, len(missing), what) as bar:
         each = [(job,) for job in missing]
         for done, number in enumerate(done_by_workers(_do, each, workers), start=1):
             bar.advance()
-            job = missing[number]
-            left = (len(missing) - done) * (time.perf_counter() - start) / done
-            reporter.line(
-                f"{title}: {done} of {len(missing)}, {job.label}: "
-                f"{_headline(job)} ({duration(left)} left)"
-            )
-            yield job
+            report(done, missing[number])
+            yield missing[number]
 
 
-def _do(job: Job) -> None:
-    with one_thread():
+def _do(job: Job, reporter: Reporter | None = None) -> None:
+    with nullcontext() if job.kind.has_workers else one_thread():
         try:
-            job.kind.run_when_free(job.config, Reporter.silent())
+            job.kind.run_when_free(job.config, reporter or Reporter.silent())
         except (ValueError, OSError, FloatingPointError) as error:
             raise type(error)(f"{job.label}: {error}") from error
 
