@@ -51,9 +51,9 @@ def save_figures(folder: Path, experiment: ExperimentSummary) -> list[Path]:
         experiment: At one size.
 
     Returns:
-        The files; none where the experiment has no figures.
+        The files; none of a single arm.
     """
-    if not experiment.metrics:
+    if len(experiment.arms) < 2:
         return []
     files = []
     for name, width in WIDTHS.items():

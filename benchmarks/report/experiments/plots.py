@@ -111,9 +111,9 @@ def plots_of(experiment: ExperimentSummary) -> list[Plot]:
         experiment: At one size.
 
     Returns:
-        Plots; none where no arm has the metric that is drawn.
+        Plots; none of a single arm.
     """
-    if not experiment.metrics:
+    if len(experiment.arms) < 2:
         return []
     metric = PRIMARY if PRIMARY in experiment.metrics else experiment.metrics[0]
     points = {

@@ -27,7 +27,7 @@ def _experiment(experiment: ExperimentSummary) -> str:
     columns = main_table(experiment)
     lines = [
         [_cell(column, row) for column in columns]
-        for row in range(len(experiment.arms))
+        for row in range(len(columns[0].cells))
     ]
     found = provenance(experiment.rows)
     text = [

@@ -12,9 +12,15 @@ from benchmarks.report.experiments import figures
 from benchmarks.report.experiments.heat_map import heat_map, read_heat_map, stored_maps
 from benchmarks.report.experiments.latex import latex_tables
 from benchmarks.report.experiments.outline import outline_of, sweeps
+from benchmarks.report.experiments.page import section
 from benchmarks.report.experiments.plots import axis, plots_of, shortened
 from benchmarks.report.experiments.summary import estimate, summarized
-from benchmarks.report.experiments.tables import main_table, number, sentences
+from benchmarks.report.experiments.tables import (
+    main_table,
+    number,
+    other_table,
+    sentences,
+)
 from benchmarks.report.readme import __main__ as readme
 from benchmarks.report.readme.experiments import experiments_tables
 from benchmarks.runs.command_line import ConfigError
@@ -334,3 +340,22 @@ def test_a_table_of_results_has_its_place_in_the_readme(tmp_path, monkeypatch):
     assert readme.filled(found) == found
     with pytest.raises(ValueError, match="begin experiments"):
         readme.filled("# Title\n")
+
+
+def test_many_figures_of_few_arms_stand_below_one_another():
+    metrics = [f"cka_snn_layer_{i}" for i in range(9)]
+    rows = [
+        replace(example.ROW, metric=metric, measured=float(i))
+        for i, metric in enumerate([*metrics, "test_accuracy"])
+    ]
+    (found,) = summarized(rows[:9])
+    names, base = main_table(found)
+    assert names.cells[3].text == "CKA SNN layer 3"
+    assert [cell.text for cell in base.cells] == [f"{i}.00" for i in range(9)]
+    assert plots_of(found) == []
+    (found,) = summarized(rows)
+    assert main_table(found)[1].heading == "selected on validation"
+    assert len(other_table(found)[0].cells) == 9
+    assert section(found).is_study
+    assert latex_tables(found).count(r"\begin{table*}") == 2
+    assert "CKA SNN layer 3" in experiments_tables(rows[:9])
