@@ -11,8 +11,14 @@ from sj_ext.registry import UnknownNameError
 
 _TASKS = {
     "quickstart": "train three networks on the event digits and write a report",
+    "list": "experiments of the papers: which there are, and how long they take",
+    "run": "run an experiment: NAME [--demo] [--shard i/n], going on where it stopped",
+    "compare": "compare two runs or arms, with intervals: A B",
+    "report": "one page of all results: [--latex]",
+    "eval": "judge a run again from its stored logits: RUN --metric NAME",
     "train": "train one network: --config FILE [--key value ...]",
-    "data": "data sets: status, prepare or check NAME --root DIR",
+    "repeat": "train with several seeds, and how they spread: --config FILE",
+    "data": "data sets: status, prepare or check NAME --root DIR; draw FILE",
     "cka": "compare spiking networks with their ANN twins by CKA: --config FILE",
     "fisher": "Fisher information over time: --config FILE, or --planted",
     "prune": "pruning searches at full T and at fewer steps: --config FILE",

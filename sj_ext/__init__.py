@@ -13,6 +13,7 @@ from sj_ext import host
 
 # isort: split
 from sj_ext import attack, cka, fisher, neuron, pruning, readout, surrogate, taps
+from sj_ext.citations import cite
 from sj_ext.registry import available, create, register
 
 __version__ = version("sj_ext")
@@ -21,6 +22,7 @@ __all__ = [
     "__version__",
     "attack",
     "available",
+    "cite",
     "cka",
     "create",
     "fisher",

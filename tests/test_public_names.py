@@ -9,6 +9,7 @@ PUBLIC = {
         "__version__",
         "attack",
         "available",
+        "cite",
         "cka",
         "create",
         "fisher",

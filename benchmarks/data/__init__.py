@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.data.frames import DamagedDataError, EventFrames, Progress
+from benchmarks.runs.config import CacheConfig, DataConfig
 
 __all__ = [
     "DamagedDataError",
@@ -18,21 +19,26 @@ __all__ = [
     "available",
     "check",
     "load",
+    "load_configured",
     "prepare",
     "status",
 ]
 
 # Modules with `prepare(root, *, time_steps, progress, ...)` and
-# `load(root, time_steps)`; imported on first use, as their libraries are heavy.
+# `load(root, time_steps)`, or a class in one; imported on first use, as their
+# libraries are heavy.
 _DATA_SETS = {
-    "cifar10": "benchmarks.data.cifar",
-    "cifar10_dvs": "benchmarks.data.event_sets",
-    "dvs128_gesture": "benchmarks.data.event_sets",
-    "dvs128_objects": "benchmarks.data.event_sets",
+    "cifar10": "benchmarks.data.cifar:CifarSet",
+    "cifar100": "benchmarks.data.cifar:CifarSet",
+    "cifar10_subset": "benchmarks.data.cifar:CifarSubset",
+    "cifar10_dvs": "benchmarks.data.event_sets:EventSet",
+    "cifar10_dvs_tet": "benchmarks.data.tet:TetSet",
+    "dvs128_gesture": "benchmarks.data.gesture:GestureSet",
+    "dvs128_objects": "benchmarks.data.objects:ObjectSet",
     "event_digits": "benchmarks.data.event_digits",
-    "n_caltech101": "benchmarks.data.event_sets",
+    "n_caltech101": "benchmarks.data.event_sets:EventSet",
     "planted_digits": "benchmarks.data.planted",
-    "shd": "benchmarks.data.event_sets",
+    "shd": "benchmarks.data.shd:SpikeSet",
 }
 
 
@@ -70,19 +76,51 @@ def prepare(
     return path
 
 
-def load(name: str, root: str | os.PathLike[str], time_steps: int = 10) -> EventFrames:
+def load(
+    name: str,
+    root: str | os.PathLike[str],
+    time_steps: int = 10,
+    cache: CacheConfig | None = None,
+) -> EventFrames:
     """Read a prepared data set.
 
     Args:
         name: One of `available()`.
         root: Folder given to `prepare`.
         time_steps: Frames a recording.
+        cache: Which frames of a set of event files; None takes those that `prepare`
+            made. Others are built first where they are not there.
+
+    Returns:
+        All recordings of the set.
+
+    Raises:
+        ValueError: `cache` is given for a set that has frames of one kind only.
+    """
+    found = _module(name)
+    if cache is None:
+        data: EventFrames = found.load(root, time_steps)
+        return data
+    if not hasattr(found, "cache"):
+        raise ValueError(
+            f"Expected no `data.cache` with {name}, which has frames of one kind only."
+        )
+    size = None if cache.size is None else (cache.size, cache.size)
+    settings = {"split_by": cache.split_by, "compressed": cache.compressed}
+    data = found.load(root, time_steps, size=size, **settings)
+    return data
+
+
+def load_configured(config: DataConfig) -> EventFrames:
+    """Read what a configuration names.
+
+    Args:
+        config: Of a run.
 
     Returns:
         All recordings of the set.
     """
-    data: EventFrames = _module(name).load(root, time_steps)
-    return data
+    return load(config.name, config.root, config.time_steps, config.cache)
 
 
 def status(name: str, root: str | os.PathLike[str]) -> list[str]:
@@ -132,6 +170,6 @@ def _module(name: str) -> Any:
         raise ValueError(
             f"Expected `name` to be one of {', '.join(available())}, got {name!r}."
         )
-    module = importlib.import_module(_DATA_SETS[name])
-    # Several sets share one module, where an object stands for each.
-    return module.EventSet(name) if hasattr(module, "EventSet") else module
+    module, _, kind = _DATA_SETS[name].partition(":")
+    found = importlib.import_module(module)
+    return getattr(found, kind)(name) if kind else found

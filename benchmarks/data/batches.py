@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from benchmarks.data.frames import EventFrames
-from benchmarks.data.transforms import Transform
+from benchmarks.data.transforms import EventMixup, Transform
 
 
 class Batch(NamedTuple):
@@ -17,7 +17,7 @@ class Batch(NamedTuple):
 
     Attributes:
         frames: `[T, N, C, H, W]`, float32 event counts.
-        target: `[N]`, class indices.
+        target: `[N]`, class indices; of mixed samples `[N, K]`, shares of the classes.
         index: `[N]`, position of each sample in its part of the split.
     """
 
@@ -36,12 +36,14 @@ class _Part(Dataset[int]):
         augment: Transform | None,
         device: torch.device | None,
         seed: int,
+        mixup: EventMixup | None,
     ) -> None:
         self._data = data
         self._indices = indices
         self._augment = augment
         self._device = device
         self._seed = seed
+        self._mixup = mixup
         self.sampler: DistributedSampler[int] | None = None
 
     def __len__(self) -> int:
@@ -52,10 +54,19 @@ class _Part(Dataset[int]):
         chosen = self._indices[index]
         # Moved as small integers, a quarter of the bytes of what they become.
         frames = self._data.frames[chosen].to(self._device).transpose(0, 1)
-        frames = frames.float().contiguous()
+        frames = frames.to(torch.float32, memory_format=torch.contiguous_format)
+        target = self._data.labels[chosen]
+        if self._mixup is None and self._augment is None:
+            return Batch(frames, target, index)
+        generator = self._generator(positions)
+        if self._mixup is not None:
+            # Events are mixed while counts are whole: before frames are resized.
+            mixed = self._mixup(frames, generator)
+            frames = mixed.frames
+            target = mixed.target(target, len(self._data.classes))
         if self._augment is not None:
-            frames = self._augment(frames, self._generator(positions))
-        return Batch(frames, self._data.labels[chosen], index)
+            frames = self._augment(frames, generator)
+        return Batch(frames, target, index)
 
     def _generator(self, positions: Sequence[int]) -> torch.Generator:
         """Draw by seed, epoch and samples alone, so that a resumed run draws alike."""
@@ -76,6 +87,7 @@ def batches(
     world_size: int = 1,
     augment: Transform | None = None,
     device: torch.device | None = None,
+    mixup: EventMixup | None = None,
 ) -> DataLoader[Batch]:
     """Load one part of a split batch by batch.
 
@@ -95,6 +107,7 @@ def batches(
         augment: Changes the frames of each batch; what it draws follows from `seed`,
             the epoch and the samples of the batch.
         device: Where frames are augmented and delivered; None leaves them.
+        mixup: Mixes the events of each batch, before anything else.
 
     Returns:
         A loader of `Batch`.
@@ -104,7 +117,7 @@ def batches(
     """
     if not len(indices):
         raise ValueError("Expected `indices` to name at least one sample, got none.")
-    part = _Part(data, indices, augment, device, seed)
+    part = _Part(data, indices, augment, device, seed, mixup)
     sampler: DistributedSampler[int] = DistributedSampler(
         part, num_replicas=world_size, rank=rank, shuffle=shuffle, seed=seed
     )

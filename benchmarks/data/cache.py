@@ -67,6 +67,20 @@ class Recording:
         found = self.path.stat()
         return self.name, found.st_size, found.st_mtime_ns
 
+    def counts(self, binning: Binning) -> NDArray[np.int64]:
+        """Make the frames.
+
+        Args:
+            binning: How.
+
+        Returns:
+            Counts `[T, 2, H, W]`.
+        """
+        with np.load(self.path, allow_pickle=False) as arrays:
+            events = native({key: arrays[key] for key in "txyp"})
+        check_events(events, binning.sensor)
+        return integrate(events, binning)
+
 
 def recordings(
     raw_root: str | os.PathLike[str], suffix: str = ".npz"
@@ -338,13 +352,10 @@ def _counts(
     recording: Recording, binning: Binning, dtype: np.dtype[Any]
 ) -> NDArray[Any]:
     try:
-        with np.load(recording.path, allow_pickle=False) as arrays:
-            events = native({key: arrays[key] for key in "txyp"})
-        check_events(events, binning.sensor)
+        counts = recording.counts(binning)
     # A damaged archive surfaces as almost any error of zipfile, zlib or numpy.
     except Exception as error:
         raise DamagedDataError(f"{recording.path} is damaged: {error}") from error
-    counts = integrate(events, binning)
     if counts.max() > np.iinfo(dtype).max:
         raise _TooWideError(
             f"Expected at most {np.iinfo(dtype).max} events a pixel and frame, got "

@@ -102,7 +102,8 @@ N_CALTECH101 = DataSet(
     recordings=0,
     suffix=".bin",
     folder="extract/Caltech101",
-    source="https://www.garrickorchard.com/datasets/n-caltech101",
+    source="https://www.garrickorchard.com/datasets/n-caltech101 (files: "
+    "https://data.mendeley.com/datasets/cy6cvx3ryv/1)",
     archives={"Caltech101.zip": "66201824eabb0239c7ab992480b50ba3"},
     licence="CC BY 4.0",
 )
@@ -112,11 +113,12 @@ DVS128_GESTURE = DataSet(
     classes=tuple(str(number) for number in range(11)),
     sensor=(128, 128),
     recordings=1_464,
-    suffix=".npz",
+    suffix=".aedat",
     folder="extract/DvsGesture",
-    source="https://ibm.ent.box.com/s/3hiq58ww1pbbjrinh367ykfdf60xsfm8",
+    source="https://research.ibm.com/interactive/dvsgesture (files: "
+    "https://ibm.ent.box.com/s/3hiq58ww1pbbjrinh367ykfdf60xsfm8)",
     archives={"DvsGesture.tar.gz": "8a5c71fb11e24e5ca5b11866ca6c00a1"},
-    licence="as the source states",
+    licence="CC BY 4.0",
     split="official",
 )
 SHD = DataSet(
@@ -127,12 +129,13 @@ SHD = DataSet(
     recordings=10_420,
     suffix=".h5",
     folder="extract",
-    source="https://zenkelab.org/datasets",
+    source="https://zenkelab.org/resources/spiking-heidelberg-datasets-shd (files: "
+    "https://zenkelab.org/datasets)",
     archives={
         "shd_train.h5.zip": "f3252aeb598ac776c1b526422d90eecb",
         "shd_test.h5.zip": "1503a5064faa34311c398fb0a1ed0a6f",
     },
-    licence="as the source states",
+    licence="CC BY 4.0",
     split="official",
 )
 DVS128_OBJECTS = DataSet(

@@ -221,35 +221,53 @@ def write_split(split: Split, path: str | os.PathLike[str]) -> None:
     write_text(path, json.dumps(content, indent=1) + "\n")
 
 
-def write_numbered(split: Split, path: str | os.PathLike[str], pattern: str) -> None:
+def write_numbered(
+    split: Split, path: str | os.PathLike[str], pattern: str | Mapping[str, str]
+) -> None:
     """Write lists of regularly named files in short; `read_split` reads them too.
 
     Args:
         split: The lists; a file is named by `pattern` and its number.
         path: The file.
-        pattern: Such as `cifar10_{label}_{number}.aedat`.
+        pattern: Such as `cifar10_{label}_{number}.aedat`, `{number:04d}` with zeros in
+            front; or one for each part.
 
     Raises:
         ValueError: A file is named otherwise.
     """
+    patterns = _by_part(pattern)
     content = dataclasses.asdict(split) | {
         "checksum": split.checksum,
-        "pattern": pattern,
+        "pattern": pattern if isinstance(pattern, str) else patterns,
     }
-    escaped = re.escape(pattern).replace(r"\{label\}", "(?P<label>.+)")
-    expression = re.compile(escaped.replace(r"\{number\}", r"(?P<number>\d+)"))
     for part in _PARTS:
+        expression = _expression(patterns[part])
         numbers: dict[str, list[int]] = defaultdict(list)
         for name in getattr(split, part):
             label, _, file = name.partition("/")
             found = expression.fullmatch(file)
-            if found is None or found["label"] != label:
-                raise ValueError(f"Expected files named {pattern}, got {name}.")
-            numbers[label].append(int(found["number"]))
+            number = int(found["number"]) if found is not None else -1
+            if patterns[part].format(label=label, number=number) != file:
+                raise ValueError(f"Expected files named {patterns[part]}, got {name}.")
+            numbers[label].append(number)
         content[part] = {
             label: _ranges(sorted(some)) for label, some in numbers.items()
         }
     write_text(path, json.dumps(content, indent=1) + "\n")
+
+
+def _by_part(pattern: str | Mapping[str, str]) -> dict[str, str]:
+    if isinstance(pattern, str):
+        return dict.fromkeys(_PARTS, pattern)
+    return dict(pattern)
+
+
+def _expression(pattern: str) -> re.Pattern[str]:
+    before, after = (
+        ".+".join(map(re.escape, text.split("{label}")))
+        for text in re.split(r"\{number[^}]*\}", pattern)
+    )
+    return re.compile(rf"{before}(?P<number>\d+){after}")
 
 
 def _ranges(numbers: Sequence[int]) -> str:
@@ -297,8 +315,9 @@ def read_split(name: str | os.PathLike[str]) -> Split:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         expected = content.pop("checksum")
         pattern = content.pop("pattern", "")
+        patterns = _by_part(pattern)
         lists = {
-            key: _expanded(value, pattern)
+            key: _expanded(value, patterns[key])
             if isinstance(value, dict)
             else tuple(value)
             if isinstance(value, list)
@@ -317,6 +336,7 @@ def read_split(name: str | os.PathLike[str]) -> Split:
 
 def _write_all() -> None:
     from benchmarks.data import event_digits
+    from benchmarks.data.objects import PATTERNS, object_splits, windows
     from benchmarks.data.sets import CIFAR10_DVS, new_splits
 
     for seed in range(SEEDS):
@@ -326,6 +346,14 @@ def _write_all() -> None:
         print(f"{path}: checksum {split.checksum}")
     for name, split in new_splits(CIFAR10_DVS).items():
         write_numbered(split, split_file(name), CIFAR10_DVS.pattern)
+        print(f"{split_file(name)}: checksum {split.checksum}")
+    if "SJ_EXT_DATA" not in os.environ:
+        print("SJ_EXT_DATA is not set: the splits of dvs128_objects stay as they are")
+        return
+    files = Path(os.environ["SJ_EXT_DATA"], "dvs128_objects").glob("*/*.aedat")
+    names = [name.as_posix() for path in files for name, _ in windows(path)]
+    for name, split in object_splits(names).items():
+        write_numbered(split, split_file(name), PATTERNS)
         print(f"{split_file(name)}: checksum {split.checksum}")
 
 

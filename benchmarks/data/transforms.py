@@ -32,6 +32,7 @@ __all__ = [
     "Transform",
     "augmentation",
     "collate",
+    "event_mixup",
     "input_transform",
 ]
 
@@ -198,6 +199,20 @@ class Mixed(NamedTuple):
     partner: Tensor
     share: Tensor
 
+    def target(self, labels: Tensor, classes: int) -> Tensor:
+        """Give both labels of each sample by their shares.
+
+        Args:
+            labels: `[N]`, class indices of the samples before they were mixed.
+            classes: Number of classes, K.
+
+        Returns:
+            `[N, K]`, where the labels lie; rows add up to 1.
+        """
+        share = self.share.to(labels.device)[:, None]
+        own = functional.one_hot(labels, classes).to(share.dtype)
+        return share * own + (1 - share) * own[self.partner.to(labels.device)]
+
 
 @dataclass(frozen=True)
 class EventMixup:
@@ -228,11 +243,18 @@ class EventMixup:
 PRESETS: dict[str, tuple[Transform, ...]] = {
     # The recipe of the readout TWO: crop with padding 4, flip, rotation by 15 degrees.
     "two": (Crop(4), Flip(), Rotate(15)),
-    # TET (Deng et al. 2022) and TEBN after it: flip, then roll by up to 5 pixels.
-    "tet": (Flip(), Roll(5)),
-    # NDA (Li et al. 2022): flip, then one geometric change.
-    "nda": (Flip(), OneOf((Roll(5), Rotate(30), Cutout(16), Shear(15)))),
+    # As released with TET (Deng et al. 2022), arXiv 2202.11946: flip with p = 0.5, then
+    # roll by -5 to 5 pixels along each axis.
+    "tet": (Flip(0.5), Roll(5)),
+    # As released with NDA (Y. Li et al. 2022), arXiv 2203.06145, for CIFAR10-DVS: one
+    # of roll, rotation and horizontal shear, each by up to so much. That code holds
+    # Cutout and CutMix too, but applies neither.
+    "nda": (OneOf((Roll(5), Rotate(30), Shear(30))),),
+    # The same for N-Caltech101.
+    "nda_n_caltech101": (OneOf((Roll(3), Rotate(15), Shear(15))),),
     "eventdrop": (EventDrop(0.5),),
+    # Images of 32 x 32: crop, flip and Cutout, without the AutoAugment of many recipes.
+    "cifar": (Crop(4), Flip(), Cutout(16)),
 }
 """Augmentations by the paper that they follow; sizes are meant for 48 x 48 frames."""
 
@@ -291,6 +313,18 @@ def input_transform(config: DataConfig, training: bool) -> Transform | None:
         return frames
 
     return apply
+
+
+def event_mixup(config: DataConfig) -> EventMixup | None:
+    """Make what mixes the training batches of a run.
+
+    Args:
+        config: Of the run.
+
+    Returns:
+        The mixing; None where samples stay by themselves.
+    """
+    return None if config.mixup is None else EventMixup(config.mixup)
 
 
 def collate(samples: Sequence[tuple[object, int]]) -> tuple[Tensor, Tensor]:

@@ -6,17 +6,22 @@ ordinary activation come from one description.
 
 from benchmarks.models.features import feature_layers
 from benchmarks.models.neurons import NeuronFactory, neuron_factory
+from benchmarks.models.normalization import PerStepBatchNorm2d
 from benchmarks.models.preactivation_resnet import (
     PreactivationBlock,
     PreactivationResNet,
 )
+from benchmarks.models.resnet import BasicBlock, ResNet
 from benchmarks.models.vgg import VGG
 
 __all__ = [
     "VGG",
+    "BasicBlock",
     "NeuronFactory",
+    "PerStepBatchNorm2d",
     "PreactivationBlock",
     "PreactivationResNet",
+    "ResNet",
     "feature_layers",
     "neuron_factory",
 ]

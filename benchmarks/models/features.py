@@ -6,6 +6,7 @@ from spikingjelly.activation_based import base
 from torch import nn
 
 from benchmarks.models.preactivation_resnet import PreactivationBlock
+from benchmarks.models.resnet import BasicBlock
 
 _SKIPPED = (nn.Flatten, nn.Linear, nn.Identity, nn.Dropout)
 
@@ -33,5 +34,5 @@ def _visit(module: nn.Module, name: str) -> Iterator[str]:
         return
     for child, inner in children:
         yield from _visit(inner, f"{name}.{child}" if name else child)
-    if isinstance(module, PreactivationBlock):
+    if isinstance(module, (PreactivationBlock, BasicBlock)):
         yield name

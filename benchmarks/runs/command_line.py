@@ -1,10 +1,12 @@
 """Configurations from YAML files and command lines, typed by dataclasses."""
 
 import difflib
+import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import is_dataclass
-from typing import TypeVar, get_args, get_type_hints
+from functools import cache
+from typing import Any, TypeVar, get_args, get_type_hints
 
 from jsonargparse import ArgumentError, ArgumentParser
 
@@ -15,7 +17,9 @@ class ConfigError(ValueError):
     """A configuration that cannot be used; the message says which key and why."""
 
 
-def read_as(kind: type[_Config], arguments: Sequence[str], prog: str) -> _Config:
+def read_as(
+    kind: type[_Config], arguments: Sequence[str], prog: str, file: str = "config"
+) -> _Config:
     """Read a configuration from a command line.
 
     Args:
@@ -23,6 +27,7 @@ def read_as(kind: type[_Config], arguments: Sequence[str], prog: str) -> _Config
         arguments: `--config FILE.yaml` and overrides such as `--group.key 3`, the
             later ones winning.
         prog: How the usage message calls the command.
+        file: In place of `config`, where the dataclass has a key of that name.
 
     Returns:
         The configuration, as checked by its own `__post_init__`.
@@ -31,15 +36,38 @@ def read_as(kind: type[_Config], arguments: Sequence[str], prog: str) -> _Config
         ConfigError: If a file is missing or no YAML mapping, a key is unknown (the
             nearest is named), or a value has the wrong type.
     """
-    parser = ArgumentParser(prog=prog, exit_on_error=False, allow_abbrev=False)
-    parser.add_argument("--config", action="config", help="a YAML file with the keys")
-    parser.add_class_arguments(kind)
+    parser = _parser(kind, prog, file)
     try:
         values = vars(parser.instantiate(parser.parse_args(list(arguments))))
-        values.pop("config")
+        values.pop(file)
         return kind(**values)
     except ArgumentError as error:
         raise ConfigError(_with_nearest_key(str(error), kind)) from None
+
+
+@cache
+def _parser(kind: type, prog: str, file: str) -> ArgumentParser:
+    """Make a parser, once: that takes longer than to parse with it."""
+    parser = ArgumentParser(prog=prog, exit_on_error=False, allow_abbrev=False)
+    parser.add_argument(f"--{file}", action="config", help="a YAML file with the keys")
+    parser.add_class_arguments(kind)
+    return parser
+
+
+def options(settings: Mapping[str, Any]) -> list[str]:
+    """Write settings as the command line that sets them.
+
+    Args:
+        settings: Values by dotted keys, as JSON can hold them.
+
+    Returns:
+        `--key` and value in turn, as `read_as` takes them. Text goes without quotes, as
+        where text is wanted they would be part of it.
+    """
+    words = []
+    for key, value in settings.items():
+        words += [f"--{key}", value if isinstance(value, str) else json.dumps(value)]
+    return words
 
 
 # What jsonargparse says of a key in a group that may be null, and of the group.

@@ -10,8 +10,25 @@ from typing import Any, Literal
 
 import yaml
 
-from benchmarks.runs.command_line import ConfigError, read_as
+from benchmarks.runs.command_line import ConfigError, options, read_as
 from sj_ext import host
+
+
+@dataclass(frozen=True)
+class CacheConfig:
+    """Which frames of a set of event files, see `benchmarks.data.cache`.
+
+    Attributes:
+        split_by: Slices of equal `"number"` of events or equal `"time"`.
+        size: Height and width, the events of the pixels that fall together added up;
+            None keeps the sensor's.
+        compressed: Whether the file with the frames is: a fraction of the bytes, and
+            decompressed once when a run begins.
+    """
+
+    split_by: Literal["number", "time"] = "number"
+    size: int | None = None
+    compressed: bool = False
 
 
 @dataclass
@@ -28,6 +45,11 @@ class DataConfig:
         augment: Preset of `benchmarks.data.transforms` for the training part.
         resize: Height and width that frames of all parts are brought to, bilinear, as
             the papers do with 48; None leaves them.
+        cache: Which frames of a set of event files; None takes those that `prepare`
+            made: events split by number, at the sensor's size.
+        mixup: Mixes the events of each training batch with those of its samples in
+            another order, by shares from Beta(mixup, mixup); the target of a sample is
+            then both labels by their shares. None does not.
     """
 
     name: str = "event_digits"
@@ -35,8 +57,12 @@ class DataConfig:
     time_steps: int = 10
     split: str | None = None
     label_noise: float = 0.0
-    augment: Literal["two", "tet", "nda", "eventdrop"] | None = None
+    augment: (
+        Literal["two", "tet", "nda", "nda_n_caltech101", "eventdrop", "cifar"] | None
+    ) = None
     resize: int | None = None
+    cache: CacheConfig | None = None
+    mixup: float | None = None
 
 
 @dataclass
@@ -161,7 +187,9 @@ class OptimizationConfig:
     Attributes:
         epochs: Number of passes over the training set.
         warmup_epochs: How many of them the learning rate rises.
-        batch_size: Samples a step and process.
+        batch_size: Samples a batch and process.
+        accumulate: Batches whose gradients are averaged for one optimizer step; batch
+            norm sees each by itself.
         optimizer: `"adamw"` or `"sgd"`.
         lr: Highest learning rate.
         weight_decay: As the optimizer has it.
@@ -177,6 +205,7 @@ class OptimizationConfig:
     weight_decay: float = 0.01
     momentum: float = 0.9
     label_smoothing: float = 0.0
+    accumulate: int = 1
 
 
 @dataclass
@@ -211,6 +240,9 @@ class TrainConfig:
         loss: Which loss.
         optimization: How long and how fast.
         device: On what.
+        test_every_epoch: Whether the test part is judged after each epoch, so that the
+            literature's best-on-test figure can be given beside honest ones; changes
+            nothing in training and selects nothing.
         output: Folder that run folders are made in.
     """
 
@@ -224,6 +256,7 @@ class TrainConfig:
     loss: LossConfig = field(default_factory=LossConfig)
     optimization: OptimizationConfig = field(default_factory=OptimizationConfig)
     device: DeviceConfig = field(default_factory=DeviceConfig)
+    test_every_epoch: bool = False
     output: str = "runs"
 
     def __post_init__(self) -> None:
@@ -236,9 +269,16 @@ class TrainConfig:
         at_least("data.time_steps", self.data.time_steps, 1)
         if self.data.resize is not None:
             at_least("data.resize", self.data.resize, 1)
+        if self.data.cache is not None and self.data.cache.size is not None:
+            at_least("data.cache.size", self.data.cache.size, 1)
+        if self.data.mixup is not None and not 0 < self.data.mixup < math.inf:
+            raise ConfigError(
+                f"Expected `data.mixup` to be positive, got {self.data.mixup}."
+            )
         at_least("optimization.epochs", steps.epochs, 1)
         # Batch norm has no variance of a single sample.
         at_least("optimization.batch_size", steps.batch_size, 2)
+        at_least("optimization.accumulate", steps.accumulate, 1)
         at_least("optimization.warmup_epochs", steps.warmup_epochs, 0)
         at_least("device.devices", self.device.devices, 1)
         at_least("seed", self.seed, 0)
@@ -289,7 +329,16 @@ class TrainConfig:
         content = asdict(self)
         del content["output"], content["data"]["root"]
         content["data"]["split"] = Path(self.split).stem
+        for key in ("cache", "mixup"):
+            # A run without them is the same as before there were these keys.
+            if content["data"][key] is None:
+                del content["data"][key]
         content["host"] = host.RELEASE
+        # As before there were these keys: those runs keep their folders.
+        if not self.test_every_epoch:
+            del content["test_every_epoch"]
+        if self.optimization.accumulate == 1:
+            del content["optimization"]["accumulate"]
         return digest_of(content)
 
     def to_yaml(self) -> str:
@@ -324,10 +373,7 @@ def overridden(train: TrainConfig, settings: Mapping[str, Any]) -> TrainConfig:
     Returns:
         The changed configuration.
     """
-    words = ["--config", train.to_yaml()]
-    for key, value in settings.items():
-        words += [f"--{key}", json.dumps(value)]
-    return read(words)
+    return read(["--config", train.to_yaml(), *options(settings)])
 
 
 def digest_of(content: Mapping[str, Any]) -> str:

@@ -58,7 +58,15 @@ def describe_environment() -> dict[str, Any]:
 
 def _code() -> dict[str, Any]:
     commit = _git("rev-parse", "HEAD")
-    changes = _git("status", "--porcelain", "--untracked-files=no")
+    # Results are outcomes: those of one run do not make the next one's code another.
+    changes = _git(
+        "status",
+        "--porcelain",
+        "--untracked-files=no",
+        "--",
+        ".",
+        ":(exclude)benchmarks/results",
+    )
     return {"commit": commit, "dirty": None if commit is None else bool(changes)}
 
 

@@ -1,7 +1,7 @@
 """The folder of a run: its files, their formats, and their safety.
 
 config.yaml       the whole configuration, defaults included
-environment.json  commit, versions, host, device, checksums of data and split
+environment.json  commit, versions, host, device, checksums of data and split, end
 metrics.csv       one row an epoch
 checkpoint.pt     all that resuming needs, and the validation-selected weights
 predictions.npz   per-sample, per-step test logits
@@ -17,6 +17,7 @@ import json
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -57,11 +58,12 @@ class RunFolder:
 
     Args:
         config: The run's configuration; the folder lies in its `output`.
+        path: Of a folder that was moved, or written with another release of the host.
     """
 
-    def __init__(self, config: RunConfig) -> None:
+    def __init__(self, config: RunConfig, path: Path | None = None) -> None:
         self.config = config
-        self.path = Path(config.output) / f"{config.name}-{config.digest()}"
+        self.path = path or Path(config.output) / f"{config.name}-{config.digest()}"
 
     def create(self) -> None:
         """Make the folder and write the configuration into it."""
@@ -112,6 +114,11 @@ class RunFolder:
             "environment.json",
             {**environment, "resumed_after": resumed_after, "earlier": earlier},
         )
+
+    def add_end(self) -> None:
+        """Note in `environment.json` when the run ended."""
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        self._write_json("environment.json", {**self.read_environment(), "ended": now})
 
     def read_environment(self) -> dict[str, Any]:
         """Read `environment.json` back."""

@@ -1,4 +1,4 @@
-"""`python -m benchmarks data`: state, preparation and verification of data sets."""
+"""`python -m benchmarks data`: state, preparation, verification; pictures."""
 
 import time
 from collections.abc import Sequence
@@ -9,11 +9,12 @@ from typing import Any
 from jsonargparse import ArgumentParser
 
 from benchmarks import data
+from benchmarks.data.picture import draw
 from benchmarks.runs.progress import Bar, Reporter, duration
 
 
 def main(arguments: Sequence[str], reporter: Reporter) -> None:
-    """Read the command line and do as it says with a data set.
+    """Read the command line and do as it says with a data set or a recording.
 
     Args:
         arguments: Action, name and options.
@@ -22,8 +23,13 @@ def main(arguments: Sequence[str], reporter: Reporter) -> None:
     Raises:
         DamagedDataError: With `check`, where something is wrong.
     """
+    if arguments and arguments[0] == "draw":
+        _draw(arguments[1:], reporter)
+        return
     parser = ArgumentParser(
-        prog="python -m benchmarks data", description=__doc__, allow_abbrev=False
+        prog="python -m benchmarks data",
+        description=f"{__doc__} `draw FILE` makes a picture of one recording.",
+        allow_abbrev=False,
     )
     parser.add_argument(
         "action", choices=["status", "prepare", "check"], help="what to do"
@@ -56,6 +62,30 @@ def main(arguments: Sequence[str], reporter: Reporter) -> None:
         reporter,
         per_class=options.per_class,
     )
+
+
+def _draw(arguments: Sequence[str], reporter: Reporter) -> None:
+    parser = ArgumentParser(
+        prog="python -m benchmarks data draw",
+        description="Draw the densest stretch of a recording: ON blue, OFF red.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("file", type=Path, help=".aedat, .bin or .npz")
+    parser.add_argument("--output", type=Path, required=True, help="a PNG file")
+    parser.add_argument(
+        "--duration-ms", type=float, default=100.0, help="length of the stretch"
+    )
+    parser.add_argument(
+        "--enlarged", type=int, default=4, help="pixels for one of the sensor"
+    )
+    options = parser.parse_args(list(arguments))
+    drawn = draw(
+        options.file,
+        options.output,
+        duration_ms=options.duration_ms,
+        enlarged=options.enlarged,
+    )
+    reporter.line(f"data: {drawn:,} events of {options.file} drawn in {options.output}")
 
 
 def prepare(

@@ -54,7 +54,8 @@ class Session:
         network: `[T, N, C, H, W]` to logits `[T, N, K]`.
         readout: Logits `[T, N, K]` to `[N, K]`.
         settings: How long and how fast.
-        steps_per_epoch: Optimizer steps in an epoch.
+        batches_per_epoch: Batches of an epoch in each process; those that one optimizer
+            step takes are in `settings`.
         mask_schedule: Moves a number of the network's masks with each of them.
         loss: What is minimised; None is the cross-entropy of what is read out, with
             the label smoothing of `settings`.
@@ -66,7 +67,7 @@ class Session:
         network: nn.Module,
         readout: Readout,
         settings: OptimizationConfig,
-        steps_per_epoch: int,
+        batches_per_epoch: int,
         mask_schedule: MaskSchedule | None = None,
         loss: ReadoutLoss | None = None,
     ) -> None:
@@ -76,6 +77,7 @@ class Session:
         self.network = network
         self.readout = readout.to(fabric.device)
         self.model, self.optimizer = fabric.setup(network, optimizer)
+        steps_per_epoch = optimizer_steps(batches_per_epoch, settings)
         self.scheduler = LambdaLR(
             optimizer,
             warmup_cosine(
@@ -118,8 +120,9 @@ class Session:
     def train_epoch(
         self,
         training: DataLoader[Batch],
-        validation: DataLoader[Batch],
+        validation: DataLoader[Batch] | None,
         advance: Callable[[int], None],
+        test: DataLoader[Batch] | None = None,
     ) -> dict[str, float]:
         """Train for one epoch, validate, and move the readout's weights.
 
@@ -129,8 +132,10 @@ class Session:
 
         Args:
             training: Loads the training part.
-            validation: Loads the validation part.
+            validation: Loads the validation part; without one (None) its figures are
+                NaN, and the last epoch is the selected one.
             advance: Told how many samples are done, batch by batch.
+            test: Loads the test part, where it is to be judged each epoch as well.
 
         Returns:
             The epoch's row of metrics.
@@ -140,9 +145,14 @@ class Session:
         start = time.perf_counter()
         sums = self._train(training, advance)
         seconds = time.perf_counter() - start
-        logits, target = self.predict(validation)
-        accuracy, loss = self.evaluate(logits, target)
-        self._count_heldout(logits, target)
+        accuracy = loss = unweighted = math.nan
+        weighted = isinstance(self.readout, TemporallyWeightedOutput)
+        if validation is not None:
+            logits, target = self.predict(validation)
+            accuracy, loss = self.evaluate(logits, target)
+            if weighted:
+                unweighted = self.unweighted_accuracy(logits, target)
+            self._count_heldout(logits, target)
         row: dict[str, float] = {
             "epoch": self.epoch + 1,
             "lr": learning_rate,
@@ -156,13 +166,16 @@ class Session:
         }
         if isinstance(self.readout, TemporallyWeightedOutput):
             weights = enumerate(self.readout.weight.tolist())
-            row["validation_accuracy_unweighted"] = self.unweighted_accuracy(
-                logits, target
-            )
+            row["validation_accuracy_unweighted"] = unweighted
             row["readout_deviation"] = self.readout.deviation
             row |= {f"readout_weight_{t}": w for t, w in weights}
+        if test is not None:
+            # Even going through a loader draws from torch's random state.
+            with torch.random.fork_rng(devices=[]):
+                row["test_accuracy"], _ = self.evaluate(*self.predict(test))
         self.history.append(row)
-        if (accuracy, -loss) > (self.selected.accuracy, -self.selected.loss):
+        better = (accuracy, -loss) > (self.selected.accuracy, -self.selected.loss)
+        if validation is None or better:
             self.selected = Selected(
                 self.epoch + 1,
                 accuracy,
@@ -192,32 +205,39 @@ class Session:
         self.readout.train()
         device = self.fabric.device
         sums = torch.zeros(3, dtype=torch.float64, device=device)
+        every, last = self.settings.accumulate, len(loader)
         for number, batch in enumerate(loader, start=1):
             frames, target = batch.frames.to(device), batch.target.to(device)
-            is_last = number == len(loader)
-            if is_last and self.spiking:
-                logits = self._measured(frames)
-            else:
-                logits = self.model(frames)
-            loss = self.loss(logits, target, self.readout)
+            # Of mixed samples the class with the larger share, as the readouts count.
+            answer = target.argmax(1) if target.ndim == 2 else target
+            steps_now = number % every == 0 or number == last
+            # What is left at the end of an epoch makes a step of fewer batches.
+            together = every if number <= last - last % every else last % every
+            with self.fabric.no_backward_sync(self.model, enabled=not steps_now):
+                if number == last and self.spiking:
+                    logits = self._measured(frames)
+                else:
+                    logits = self.model(frames)
+                loss = self.loss(logits, target, self.readout)
+                self.fabric.backward(loss / together)
             if not torch.isfinite(loss):
                 raise FloatingPointError(
                     f"The training loss became {loss.item()} in epoch "
                     f"{self.epoch + 1}, batch {number}: lower `optimization.lr`."
                 )
-            self.fabric.backward(loss)
-            self.optimizer.step()
-            self.optimizer.zero_grad()
-            self.scheduler.step()
-            if self.mask_schedule is not None:
-                self.mask_schedule.step()
+            if steps_now:
+                self.optimizer.step()
+                self.optimizer.zero_grad()
+                self.scheduler.step()
+                if self.mask_schedule is not None:
+                    self.mask_schedule.step()
             output = self.readout(logits.detach())
             self.readout.update(logits.detach(), target)
             functional.reset_net(self.network)
             sums += torch.stack(
                 [
                     loss.detach() * len(target),
-                    (output.argmax(1) == target).sum(),
+                    (output.argmax(1) == answer).sum(),
                     torch.tensor(len(target), device=device),
                 ]
             )
@@ -378,6 +398,11 @@ class Session:
     def _of_each_process(self, own: Tensor) -> Tensor:
         gathered = self.fabric.all_gather(own)
         return gathered.reshape(self.fabric.world_size, -1).cpu()
+
+
+def optimizer_steps(batches: int, settings: OptimizationConfig) -> int:
+    """Count the optimizer steps that so many batches make."""
+    return math.ceil(batches / settings.accumulate)
 
 
 def warmup_cosine(total: int, warmup: int) -> Callable[[int], float]:

@@ -178,6 +178,11 @@ class FisherPruningScheduler:
         if self._rewinding:
             self.set_rewind_point()
 
+    @property
+    def score(self) -> Score:
+        """What the weights are scored by."""
+        return self._score
+
     def _made(self, scores: str | Score, seed: int) -> Score:
         if not isinstance(scores, str):
             if not callable(scores):

@@ -55,6 +55,14 @@ def test_schedule_and_calibration_are_read_as_nested_keys(tmp_path):
     assert calibration == CalibrationConfig(density=0.3, batches=None)
 
 
+def test_configurations_share_nothing():
+    first, second = read([]), read([])
+    first.surrogate.base_kwargs["alpha"] = 4.0
+    first.model.kwargs["channels"] = [4]
+    first.optimization.lr = 9.0
+    assert second == read([]) == TrainConfig()
+
+
 def test_the_digest_follows_what_determines_the_result():
     digests = {
         read([]).digest(),

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from benchmarks import data
 from benchmarks.data.batches import batches
-from benchmarks.data.frames import EventFrames
 from benchmarks.data.splits import read_split
 from benchmarks.models import feature_layers
 from benchmarks.runs.config import TrainConfig
@@ -155,9 +154,7 @@ class Samples:
     def __init__(self, arm: Arm, config: CkaConfig) -> None:
         settings = arm.snn[0]
         self._arm = arm
-        self._frames: EventFrames = data.load(
-            settings.data.name, settings.data.root, settings.data.time_steps
-        )
+        self._frames = data.load_configured(settings.data)
         parts = read_split(settings.split).indices(self._frames.names)
         self._test, self._train = (_shuffled(parts[p]) for p in ("test", "train"))
         self._batch_size = config.batch_size

@@ -19,15 +19,8 @@ from benchmarks.runs.config import (
     digest_of,
     overridden,
 )
+from benchmarks.runs.labels import said
 from sj_ext import host
-
-_WORDS = {
-    "data.time_steps": "T = {}",
-    "neuron.kwargs.tau": "tau = {}",
-    "optimization.optimizer": "{}",
-    "optimization.weight_decay": "weight decay {}",
-    "data.label_noise": "label noise {}",
-}
 
 
 @dataclass
@@ -190,16 +183,6 @@ def _arm(config: FisherConfig, settings: Mapping[str, Any]) -> Arm:
         train = overridden(config.train, settings)
     except ConfigError as error:
         raise ConfigError(f"`sweep`: {error}") from error
-    label = ", ".join(_said(key, value) for key, value in settings.items())
+    label = ", ".join(said(key, value) for key, value in settings.items())
     folder = re.sub(r"[^\w.]+", "-", label).strip("-") or "network"
     return Arm(settings, label or "as configured", folder, replace(train, name=folder))
-
-
-def _said(key: str, value: Any) -> str:
-    if isinstance(value, Mapping):
-        if "name" not in value:
-            words = (_said(f"{key}.{part}", one) for part, one in value.items())
-            return ", ".join(words)
-        kwargs = value.get("kwargs", {}).items()
-        return " ".join([value["name"], *(f"{k} {v}" for k, v in kwargs)])
-    return _WORDS.get(key, key.rpartition(".")[2] + " {}").format(value)

@@ -148,9 +148,7 @@ class _Measured:
     def __init__(self, config: FisherConfig, arm: Arm) -> None:
         self._config = config
         self._training = training = arm.train
-        frames: EventFrames = data.load(
-            training.data.name, training.data.root, training.data.time_steps
-        )
+        frames = data.load_configured(training.data)
         self._parts = read_split(training.split).indices(frames.names)
         self._clean = frames
         self._frames = self._with_label_noise(frames)

@@ -12,7 +12,7 @@ from benchmarks.report import pruning as figures
 from benchmarks.report.page import Picture, Table, write_page
 from benchmarks.runs.environment import describe_environment
 from benchmarks.runs.progress import Reporter, duration
-from benchmarks.studies.pruning.config import read
+from benchmarks.studies.pruning.config import PruningConfig, read
 from benchmarks.studies.pruning.summary import LEDGERS, summarized, verdict
 from benchmarks.studies.pruning.trials import run_trials
 from sj_ext.files import write_text
@@ -21,8 +21,20 @@ RESULT = "pruning-cpu.json"
 
 
 def main(arguments: Sequence[str], reporter: Reporter) -> None:
-    """Do the searches, print the verdict, write tables and report."""
-    config = read(arguments)
+    """Read a configuration from the command line and do its study."""
+    study(read(arguments), reporter)
+
+
+def study(config: PruningConfig, reporter: Reporter) -> Path:
+    """Do the searches, print the verdict, write tables and report.
+
+    Args:
+        config: Of the study.
+        reporter: Shows progress.
+
+    Returns:
+        The study's folder.
+    """
     start = time.perf_counter()
     results = run_trials(config, reporter)
     rows = summarized(results, config.reported)
@@ -50,6 +62,7 @@ def main(arguments: Sequence[str], reporter: Reporter) -> None:
     for what, name in (("result", RESULT), ("report", "report.html")):
         reporter.line(f"{what}: {(folder / name).absolute()}")
     reporter.line(f"took {duration(seconds)}")
+    return folder
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> Table:

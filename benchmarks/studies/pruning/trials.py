@@ -10,6 +10,7 @@ from benchmarks import data
 from benchmarks.data.frames import EventFrames
 from benchmarks.data.planted_steps import pooled
 from benchmarks.data.splits import read_split
+from benchmarks.runs.config import CacheConfig
 from benchmarks.runs.folder import CheckpointError, RunFolder
 from benchmarks.runs.progress import Reporter, duration
 from benchmarks.runs.workers import done_by_workers, one_thread
@@ -106,7 +107,12 @@ def study_data(config: PruningConfig) -> tuple[EventFrames, dict[str, Tensor]]:
     """
     found = config.train.data
     return _loaded(
-        found.name, found.root, found.time_steps, config.train.split, config.pool
+        found.name,
+        found.root,
+        found.time_steps,
+        found.cache,
+        config.train.split,
+        config.pool,
     )
 
 
@@ -131,9 +137,14 @@ def merged(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 @cache
 def _loaded(
-    name: str, root: str, time_steps: int, split: str, pool: int
+    name: str,
+    root: str,
+    time_steps: int,
+    cached: CacheConfig | None,
+    split: str,
+    pool: int,
 ) -> tuple[EventFrames, dict[str, Tensor]]:
-    frames = data.load(name, root, time_steps)
+    frames = data.load(name, root, time_steps, cached)
     # The set may be a reduced one.
     parts = read_split(split).restricted(frames.names).indices(frames.names)
     positions = {part: torch.as_tensor(found) for part, found in parts.items()}

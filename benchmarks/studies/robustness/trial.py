@@ -49,7 +49,7 @@ def trial(
     """
     start = time.process_time()
     training = config.training(arm, seed)
-    frames = data.load(training.data.name, training.data.root, training.data.time_steps)
+    frames = data.load_configured(training.data)
     net, readout = trained_network(training, frames), trained_readout(training)
     model = attackable(net, readout, bounds=(0.0, float(frames.frames.max())))
     loaded = test_batches(config, training, frames)

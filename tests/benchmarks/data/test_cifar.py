@@ -1,4 +1,4 @@
-"""CIFAR-10 comes from torchvision's folder, stands still, and keeps its test part."""
+"""CIFAR images come from torchvision, stand still, and keep their test part."""
 
 import numpy as np
 import pytest
@@ -8,14 +8,18 @@ import torchvision
 from benchmarks import data
 from benchmarks.data.batches import batches
 from benchmarks.data.splits import read_split
+from benchmarks.runs.config import read
+from benchmarks.runs.progress import Reporter
+from benchmarks.tasks.train import train
 
 CLASSES = ["airplane", "automobile", "bird", "cat", "deer"]
 CLASSES += ["dog", "frog", "horse", "ship", "truck"]
+SPLITS = ("", "_1", "_2", "_3", "_4")
 
 
 @pytest.fixture
 def official(monkeypatch):
-    """What torchvision would read, with 200 and 20 random images."""
+    """What torchvision would read, with 200 and 20 random images of ten classes."""
     generator = np.random.default_rng(0)
 
     class Official:
@@ -27,10 +31,12 @@ def official(monkeypatch):
             self.targets = [i % 10 for i in range(n)]
 
     monkeypatch.setattr(torchvision.datasets, "CIFAR10", Official)
+    monkeypatch.setattr(torchvision.datasets, "CIFAR100", Official)
 
 
-def test_every_step_shows_the_same_image(official, tmp_path):
-    frames = data.load("cifar10", tmp_path, 3)
+@pytest.mark.parametrize("name", ["cifar10", "cifar100"])
+def test_every_step_shows_the_same_image(official, tmp_path, name):
+    frames = data.load(name, tmp_path, 3)
     assert frames.frames.shape == (220, 3, 3, 32, 32)
     (batch,) = batches(frames, torch.tensor([0, 219]), 2)
     assert batch.frames.shape == (3, 2, 3, 32, 32)
@@ -42,37 +48,107 @@ def test_every_step_shows_the_same_image(official, tmp_path):
     )
 
 
-def test_the_test_part_is_the_official_one(official, tmp_path):
-    path = data.prepare("cifar10", tmp_path)
-    split = read_split(path)
-    assert len(split.test) == 20
-    assert all("/test_" in name for name in split.test)
-    assert (len(split.train), len(split.validation)) == (180, 20)
-    labels = [name.partition("/")[0] for name in split.validation]
-    assert sorted(labels) == sorted(CLASSES * 2)
-    split.indices(data.load("cifar10", tmp_path, 1).names)
+@pytest.mark.parametrize("name", ["cifar10", "cifar100"])
+def test_the_test_part_of_five_splits_is_the_official_one(official, tmp_path, name):
+    assert data.prepare(name, tmp_path) == tmp_path / f"{name}.json"
+    splits = [read_split(tmp_path / f"{name}{number}.json") for number in SPLITS]
+    validated = [file for split in splits for file in split.validation]
+    assert len(set(validated)) == len(validated) == 5 * 20
+    names = data.load(name, tmp_path, 1).names
+    for split in splits:
+        assert len(split.test) == 20
+        assert all("/test_" in file for file in split.test)
+        assert (len(split.train), len(split.validation)) == (180, 20)
+        labels = [file.partition("/")[0] for file in split.validation]
+        assert sorted(labels) == sorted(CLASSES * 2)
+        split.indices(names)
 
 
-def test_real_images_keep_their_colours_and_places(real_data, monkeypatch, tmp_path):
+def test_real_images_keep_their_colours_labels_and_places(real_data):
+    found = data.load("cifar10_subset", real_data, 2)
+    assert found.frames.shape == (17_000, 2, 3, 32, 32)
+    assert torch.equal(found.labels[:14_000].bincount(), torch.full((10,), 1400))
     with np.load(real_data / "cifar10_subset.npz") as arrays:
-        images = {key: arrays[key] for key in arrays.files if "test" in key}
-    pixels = next(a for a in images.values() if a.ndim == 4)
+        pixels, index = arrays["test_images"], arrays["test_index"]
+        labels = arrays["test_labels"].astype(int)
+    for place in (0, 1234, 2999):
+        assert np.array_equal(found.frames[14_000 + place, 1], pixels[place])
+        name = f"{CLASSES[labels[place]]}/test_{index[place]:05d}.png"
+        assert found.names[14_000 + place] == name
+    # The first images of the official files, as anybody can look them up.
+    assert found.names[:3] == (
+        "frog/train_00000.png",
+        "truck/train_00001.png",
+        "truck/train_00002.png",
+    )
 
-    class Official:
-        classes = CLASSES
 
-        def __init__(self, root, train):
-            self.data = pixels[:10].transpose(0, 2, 3, 1)
-            self.targets = list(range(10))
+@pytest.fixture
+def subset(tmp_path):
+    """A file like the real one, of 20 and 4 images a class that show their class."""
+    rng = np.random.default_rng(0)
+    arrays = {}
+    for part, each in (("train", 20), ("test", 4)):
+        labels = np.arange(10 * each) % 10
+        images = rng.integers(0, 60, (len(labels), 3, 32, 32), dtype=np.uint8)
+        images[np.arange(len(labels)), labels % 3, 3 * labels] += 190
+        arrays[f"{part}_images"] = images
+        arrays[f"{part}_labels"] = labels.astype(np.uint8)
+        arrays[f"{part}_index"] = np.arange(len(labels), dtype=np.int32) * 3
+    np.savez(tmp_path / "cifar10_subset.npz", **arrays)
+    return tmp_path
 
-    monkeypatch.setattr(torchvision.datasets, "CIFAR10", Official)
-    frames = data.load("cifar10", tmp_path, 2).frames
-    assert torch.equal(frames[10:, 1], torch.from_numpy(pixels[:10]))
+
+def test_a_network_learns_from_images_that_stand_still(subset):
+    split = data.prepare("cifar10_subset", subset)
+    settings = {
+        "data.name": "cifar10_subset",
+        "data.root": subset,
+        "data.split": split,
+        "data.time_steps": 2,
+        "output": subset / "runs",
+        "model.kwargs.channels": "[8, A, 16, A]",
+        "neuron.kwargs.v_threshold": 0.5,
+        "optimization.epochs": 6,
+        "optimization.batch_size": 20,
+        "optimization.lr": 0.02,
+        "device.accelerator": "cpu",
+    }
+    words = [str(w) for k, v in settings.items() for w in (f"--{k}", v)]
+    folder = train(read(words), Reporter.silent())
+    assert folder.read_predictions()["logits_last"].shape == (40, 2, 10)
+    assert folder.read_result()["test_accuracy"]["last"] > 0.5
 
 
-def test_missing_images_are_explained_with_a_command(tmp_path):
-    with pytest.raises(FileNotFoundError, match="download=True"):
-        data.load("cifar10", tmp_path, 4)
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("train_labels", np.full(200, 10, np.uint8), r"labels in 0\.\.9, got 10"),
+        ("test_images", np.zeros((40, 32, 32, 3), np.uint8), r"got uint8 \[40, 32, 32"),
+        ("test_index", np.zeros(39, np.int32), r"got uint8 .* and \[39\]"),
+        ("train_index", None, "train_index"),
+    ],
+)
+def test_a_damaged_subset_is_named(subset, key, value, message):
+    path = subset / "cifar10_subset.npz"
+    with np.load(path) as arrays:
+        content = dict(arrays)
+    del content[key]
+    np.savez(path, **content, **({} if value is None else {key: value}))
+    with pytest.raises(data.DamagedDataError, match=rf"cifar10_subset\.npz.*{message}"):
+        data.load("cifar10_subset", subset, 2)
+
+
+@pytest.mark.parametrize("name", ["cifar10", "cifar100"])
+def test_missing_images_are_explained_with_a_command(tmp_path, name, capsys):
+    with pytest.raises(FileNotFoundError, match=rf"{name.upper()}\(.*download=True"):
+        data.load(name, tmp_path, 4)
+    assert any("download=True" in line for line in data.status(name, tmp_path))
+
+
+def test_a_missing_subset_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no cifar10_subset\.npz"):
+        data.load("cifar10_subset", tmp_path, 4)
 
 
 def test_a_part_of_the_images_is_refused(tmp_path):

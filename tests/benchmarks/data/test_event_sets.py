@@ -171,48 +171,6 @@ def test_the_real_ncaltech_recording_fills_its_frames(real_data, tmp_path):
     assert data.load("n_caltech101", tmp_path).frames.sum(dtype=torch.int64) == 67_445
 
 
-def test_shd_goes_through_the_hosts_loader(tmp_path):
-    h5py = pytest.importorskip("h5py")
-    (tmp_path / "extract").mkdir()
-    rng = np.random.default_rng(0)
-    for part, n in (("train", 40), ("test", 20)):
-        with h5py.File(tmp_path / "extract" / f"shd_{part}.h5", "w") as file:
-            for key, kind in (("times", np.float32), ("units", np.uint16)):
-                rows = file.create_dataset(
-                    f"spikes/{key}", (n,), dtype=h5py.vlen_dtype(kind)
-                )
-                for row in range(n):
-                    rows[row] = np.sort(rng.random(50)) * (1 if key == "times" else 699)
-            file["labels"] = np.arange(n) % 20
-    data.prepare("shd", tmp_path, time_steps=5)
-    found = data.load("shd", tmp_path, 5)
-    assert found.frames.shape == (60, 5, 1, 1, 700)
-    assert found.frames.sum() == 60 * 50
-    split = read_split(tmp_path / "shd.json")
-    assert all("test_" in name for name in split.test)
-    assert len(split.test) == 20
-    assert data.check("shd", tmp_path) == []
-
-
-def test_objects_are_cut_and_split_by_session(real_data, tmp_path):
-    for session in ("session1", "session2"):
-        folder = tmp_path / "extract" / session
-        folder.mkdir(parents=True)
-        for path in (real_data / "dvs128_objects" / session).iterdir():
-            full = read_aedat2(path)
-            write_aedat2(
-                folder / path.name, {key: v[:20_000] for key, v in full.items()}
-            )
-    data.prepare("dvs128_objects", tmp_path, time_steps=4)
-    found = data.load("dvs128_objects", tmp_path, 4)
-    split = read_split(tmp_path / "dvs128_objects.json")
-    assert len(found.classes) == 5
-    assert all("session2" in name for name in split.test)
-    assert all("session1" in name for name in (*split.train, *split.validation))
-    assert len(split.indices(found.names)["validation"]) > 5
-    assert data.check("dvs128_objects", tmp_path) == []
-
-
 @pytest.mark.parametrize("number", range(5))
 def test_no_recording_stands_on_two_sides(number):
     name = "cifar10_dvs" + (f"_{number}" if number else "")

@@ -1,0 +1,385 @@
+"""CIFAR10-DVS as the code released with TET (arXiv 2202.11946) writes it.
+
+`root/train/0.pt`, `1.pt`, ... and `root/test/0.pt`, ...: each a list of frames and
+label, the frames `[T, 2, H, W]`, or `[2, H, W, T]` as NDA (arXiv 2203.06145) shares
+them. A frame is divided by its largest value; kept are whole 255ths, as that code's own
+loader makes of them. Frames of whole counts are kept as they are.
+
+Of the test files the released code stores the label as the *length* of a tensor without
+values. Where that is so, it is read as such.
+"""
+
+import json
+import logging
+import os
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from benchmarks.data.cache import FrameCache, Recording, cache_file, open_cache
+from benchmarks.data.event_files import silent
+from benchmarks.data.frames import DamagedDataError, EventFrames, Progress
+from benchmarks.data.integrate import Binning
+from benchmarks.data.sets import CIFAR10_DVS
+from benchmarks.data.splits import SEEDS, Split, make_split, write_split
+from sj_ext.files import write_text
+
+__all__ = ["TetSet"]
+
+_PARTS = ("train", "test")
+_FRACTION = 255
+_ABOUT = "CIFAR10-DVS, preprocessed as for TET"
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Sample(Recording):
+    """One file.
+
+    Attributes:
+        divided: Whether frames are divided by their largest values.
+    """
+
+    divided: bool
+
+    def counts(self, binning: Binning) -> NDArray[np.int64]:
+        """Read the frames as whole numbers.
+
+        Args:
+            binning: Steps and size that they should have.
+
+        Returns:
+            `[T, 2, H, W]`.
+
+        Raises:
+            ValueError: They are of another size, or no such numbers.
+        """
+        frames = _frames_first(_read(self.path)[0]).numpy().astype(np.float32)
+        wanted = (binning.time_steps, 2, *binning.sensor)
+        if frames.shape != wanted:
+            raise ValueError(
+                f"expected frames {list(wanted)} like the first file's, got "
+                f"{list(frames.shape)}"
+            )
+        # A frame without events was divided by zero.
+        frames = np.nan_to_num(frames, nan=0.0)
+        if self.divided:
+            if frames.min() < 0 or frames.max() > 1:
+                raise ValueError(
+                    "expected fractions in [0, 1] like the first file's, got "
+                    f"{frames.min()}..{frames.max()}"
+                )
+            return np.floor(frames * _FRACTION).astype(np.int64)
+        if frames.min() < 0 or (frames != np.floor(frames)).any():
+            raise ValueError("expected whole counts like the first file's, got others")
+        return frames.astype(np.int64)
+
+
+class TetSet:
+    """A preprocessed folder.
+
+    Args:
+        name: `"cifar10_dvs_tet"`.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def status(self, root: str | os.PathLike[str]) -> list[str]:
+        """Say what is there, what is missing, and what to do.
+
+        Args:
+            root: Folder with `train` and `test`.
+
+        Returns:
+            Lines for people.
+        """
+        root = Path(root)
+        lines = [f"{_ABOUT}: train/0.pt, ..., test/0.pt, ..."]
+        for part in _PARTS:
+            count = sum(1 for _ in (root / part).glob("*.pt"))
+            lines.append(f"{root / part}: {count} files")
+        for path in sorted(root.glob(f"{self.name}_T*frames")):
+            lines.append(f"{path.name}: {path.stat().st_size / 1e6:.1f} MB of frames")
+        if len(lines) == 1 + len(_PARTS):
+            lines.append(f"not prepared yet: {self._command(root)}")
+        return lines
+
+    def prepare(
+        self,
+        root: str | os.PathLike[str],
+        *,
+        time_steps: int = 10,
+        progress: Progress | None = None,
+        per_class: int | None = None,
+    ) -> Path:
+        """Write the splits, and one file with all frames.
+
+        Args:
+            root: Folder with `train` and `test`.
+            time_steps: Frames a sample, as the files have them.
+            progress: Called with the stage, how much is done, and of how much.
+            per_class: None; a part of the set is not made.
+
+        Returns:
+            The file with the frames.
+
+        Raises:
+            FileNotFoundError: A file is missing; it is named.
+            ValueError: `per_class` is given, a file is damaged, or it has other steps.
+        """
+        if per_class is not None:
+            raise ValueError(f"Expected no `per_class`, got {per_class}.")
+        cache = self.cache(root, time_steps, progress=progress)
+        for name, split in self._splits(cache.names).items():
+            write_split(split, Path(root) / f"{name}.json")
+        return cache.path
+
+    def cache(
+        self,
+        root: str | os.PathLike[str],
+        time_steps: int = 10,
+        *,
+        compressed: bool = False,
+        progress: Progress | None = None,
+    ) -> FrameCache:
+        """Open the file with the frames, built first where it is not there.
+
+        Args:
+            root: Folder with `train` and `test`.
+            time_steps: Frames a sample, as the files have them.
+            compressed: Whether the file is.
+            progress: As for `prepare`.
+
+        Returns:
+            The cache.
+
+        Raises:
+            ValueError: The files have other steps.
+        """
+        root, progress = Path(root), progress or silent
+        files = [(part, path) for part in _PARTS for path in _listed(root / part)]
+        first = _frames_first(_read(files[0][1])[0])
+        if len(first) != time_steps:
+            raise ValueError(
+                f"Expected `time_steps` of {len(first)}, as {files[0][1]} has them, "
+                f"got {time_steps}."
+            )
+        divided = bool(first.nan_to_num().max() <= 1)
+        labels = self._labels(root, files, progress)
+        classes = CIFAR10_DVS.classes
+        found = [
+            _Sample(
+                path, f"{classes[label]}/{part}_{int(path.stem):05d}.pt", label, divided
+            )
+            for (part, path), label in zip(files, labels, strict=True)
+        ]
+        binning = Binning(time_steps, "number", (first.shape[2], first.shape[3]))
+        return open_cache(
+            cache_file(root, self.name, binning, compressed),
+            self.name,
+            found,
+            classes,
+            binning,
+            compressed=compressed,
+            progress=progress,
+        )
+
+    def load(
+        self, root: str | os.PathLike[str], time_steps: int = 10, **settings: Any
+    ) -> EventFrames:
+        """Read the frames.
+
+        Args:
+            root: Folder with `train` and `test`.
+            time_steps: Frames a sample, as the files have them.
+            **settings: Of `cache`; size and slices are those of the files.
+
+        Returns:
+            All samples.
+
+        Raises:
+            ValueError: A setting asks for another size or other slices.
+        """
+        size, split_by = settings.pop("size", None), settings.pop("split_by", "number")
+        if size is not None or split_by != "number":
+            raise ValueError(
+                f"Expected neither `size` nor `split_by` with {self.name}, whose "
+                f"frames are made already, got {size} and {split_by!r}."
+            )
+        return self.cache(root, time_steps, **settings).as_event_frames()
+
+    def check(
+        self, root: str | os.PathLike[str], progress: Progress | None = None
+    ) -> list[str]:
+        """Read every file.
+
+        Args:
+            root: Folder with `train` and `test`.
+            progress: Called with "check files", how much is done, and of how much.
+
+        Returns:
+            What is wrong, each with the file's name; empty where all is well.
+        """
+        root, progress = Path(root), progress or silent
+        try:
+            files = [(part, path) for part in _PARTS for path in _listed(root / part)]
+            first = _frames_first(_read(files[0][1])[0])
+            labels = self._labels(root, files, silent)
+        except (FileNotFoundError, ValueError) as error:
+            return [str(error)]
+        divided = bool(first.nan_to_num().max() <= 1)
+        binning = Binning(len(first), "number", (first.shape[2], first.shape[3]))
+        problems = []
+        progress("check files", 0, len(files))
+        for done, (part, path) in enumerate(files, start=1):
+            sample = _Sample(path, part, labels[done - 1], divided)
+            try:
+                sample.counts(binning)
+            except ValueError as error:
+                problems.append(f"{path}: {error}")
+            progress("check files", done, len(files))
+        return problems
+
+    def _command(self, root: Path) -> str:
+        return (
+            f"python -m benchmarks data prepare {self.name} --root "
+            f"{shlex.quote(str(root))}"
+        )
+
+    def _labels(
+        self, root: Path, files: Sequence[tuple[str, Path]], progress: Progress
+    ) -> list[int]:
+        """Read the labels of all files, once: they are kept beside the folders."""
+        stats = [path.stat() for _, path in files]
+        known = [[s.st_size, s.st_mtime_ns] for s in stats]
+        record = root / f"{self.name}_labels.json"
+        if record.exists():
+            try:
+                content = json.loads(record.read_text(encoding="utf-8"))
+                if content["files"] == known:
+                    return [int(label) for label in content["labels"]]
+            except (ValueError, TypeError, KeyError) as error:
+                _log.warning("%s is damaged (%s): made again.", record, error)
+        progress("read labels", 0, len(files))
+        stored: dict[str, list[tuple[Path, Tensor]]] = {part: [] for part in _PARTS}
+        for done, (part, path) in enumerate(files, start=1):
+            stored[part].append((path, _read(path)[1]))
+            progress("read labels", done, len(files))
+        labels = [label for part in _PARTS for label in _meant(stored[part])]
+        write_text(record, json.dumps({"files": known, "labels": labels}))
+        return labels
+
+    def _splits(self, names: Sequence[str]) -> dict[str, Split]:
+        """Draw splits of the training folder; the test folder is for the test.
+
+        Args:
+            names: Of all samples.
+
+        Returns:
+            Five with a fifth for validation, and `NAME_all` with none, as in papers.
+        """
+        test = tuple(sorted(n for n in names if "/test_" in n))
+        train = {name: name for name in names if "/train_" in name}
+        found = {}
+        for seed in range(SEEDS):
+            drawn = make_split(self.name, train, seed=seed, shares=(80, 20, 0))
+            name = self.name + (f"_{seed}" if seed else "")
+            found[name] = self._split(seed, drawn.train, drawn.validation, test)
+        whole = tuple(sorted(train))
+        found[f"{self.name}_all"] = self._split(0, whole, (), test)
+        return found
+
+    def _split(self, seed: int, *parts: tuple[str, ...]) -> Split:
+        return Split(self.name, _ABOUT, seed, CIFAR10_DVS.classes, *parts)
+
+
+def _listed(folder: Path) -> list[Path]:
+    """List the files of a part.
+
+    Returns:
+        `0.pt`, `1.pt`, ..., none missing.
+
+    Raises:
+        FileNotFoundError: One is, or all are; it is named.
+    """
+    numbers = {int(path.stem) for path in folder.glob("*.pt") if path.stem.isdigit()}
+    wanted = range(max(numbers, default=0) + 1)
+    for number in wanted:
+        if number not in numbers:
+            raise FileNotFoundError(f"{folder / f'{number}.pt'} is missing.")
+    return [folder / f"{number}.pt" for number in wanted]
+
+
+def _read(path: Path) -> tuple[Tensor, Tensor]:
+    """Read a file.
+
+    Returns:
+        Frames, read from the disk when they are used, and label.
+
+    Raises:
+        DamagedDataError: The file cannot be read, or holds something else.
+    """
+    try:
+        try:
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        except RuntimeError:  # written by torch before 1.6
+            content = torch.load(path, map_location="cpu", weights_only=True)
+        frames, label = content
+    # A damaged file surfaces as almost any error of zipfile, pickle or torch.
+    except Exception as error:
+        raise DamagedDataError(f"Cannot read {path}: {error}") from error
+    if not isinstance(frames, Tensor) or not isinstance(label, Tensor):
+        raise DamagedDataError(
+            f"Cannot read {path}: expected frames and label, two tensors, got "
+            f"{type(frames).__name__} and {type(label).__name__}."
+        )
+    return frames, label
+
+
+def _frames_first(frames: Tensor) -> Tensor:
+    """Put the time first.
+
+    Returns:
+        Frames `[T, 2, H, W]`.
+
+    Raises:
+        DamagedDataError: They have neither of the two layouts.
+    """
+    if frames.ndim == 4 and frames.shape[1] == 2:
+        return frames
+    if frames.ndim == 4 and frames.shape[0] == 2:
+        return frames.permute(3, 0, 1, 2)
+    raise DamagedDataError(
+        "Expected frames [T, 2, H, W] or [2, H, W, T], got "
+        f"{frames.dtype} {list(frames.shape)}."
+    )
+
+
+def _meant(stored: Sequence[tuple[Path, Tensor]]) -> list[int]:
+    """Read the labels of one folder.
+
+    Returns:
+        One for each file.
+
+    Raises:
+        DamagedDataError: One is no class; the message names the file.
+    """
+    by_length = any(label.numel() != 1 for _, label in stored)
+    found = []
+    for path, label in stored:
+        value = label.numel() if by_length else float(label)
+        if value not in range(len(CIFAR10_DVS.classes)):
+            raise DamagedDataError(
+                f"Cannot read {path}: expected a label in "
+                f"0..{len(CIFAR10_DVS.classes) - 1}, got {value}."
+            )
+        found.append(int(value))
+    return found

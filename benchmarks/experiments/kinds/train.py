@@ -1,0 +1,54 @@
+"""Training runs in an experiment."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from benchmarks.experiments.kinds.base import Kind, Measured, Origin, Wanted
+from benchmarks.experiments.metrics import TrainedRun, measure
+from benchmarks.runs.config import TrainConfig
+from benchmarks.runs.folder import RunFolder
+from benchmarks.runs.progress import Reporter
+from benchmarks.tasks.train import train
+
+
+class Train(Kind):
+    """One network for each seed and split."""
+
+    config = TrainConfig
+
+    def settings(self, wanted: Wanted) -> dict[str, Any]:
+        """Give the keys of one run; its folder is shared by experiments."""
+        (seed,) = wanted.seeds
+        return {
+            "name": f"seed-{seed}",
+            "seed": seed,
+            "output": str(wanted.runs / "train"),
+            **wanted.training(),
+        }
+
+    def trainings(self, config: TrainConfig) -> list[TrainConfig]:
+        """It is one."""
+        return [config]
+
+    def is_done(self, config: TrainConfig) -> bool:
+        """Say whether the run is complete."""
+        return RunFolder(config).is_complete
+
+    def run(self, config: TrainConfig, reporter: Reporter) -> None:
+        """Train."""
+        train(config, reporter)
+
+    def results(self, config: TrainConfig) -> Iterator[tuple[Origin, Measured]]:
+        """Judge the stored logits."""
+        folder = RunFolder(config)
+        origin = Origin.of_training(folder)
+        for metric, value in measure(TrainedRun(folder)).items():
+            if isinstance(value, float):
+                yield origin, Measured(metric, value, (config.seed,))
+        result = folder.read_result()
+        if result["validation_accuracy"] is not None:
+            accuracy = 100 * result["validation_accuracy"]
+            yield origin, Measured("validation_accuracy", accuracy, (config.seed,))
+        if "gradient_density" in result:
+            density = 100 * result["gradient_density"]
+            yield origin, Measured("gradient_density", density, (config.seed,))

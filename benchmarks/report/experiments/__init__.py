@@ -1,0 +1,1 @@
+"""The report of all experiments: what was reported beside what was measured."""

@@ -1,0 +1,1 @@
+"""Statistics of compared runs: paired differences, their power, corrections."""

@@ -1,0 +1,288 @@
+"""DVS128 Gesture and SHD through the host's loaders, with their official test parts."""
+
+import hashlib
+import tarfile
+
+import numpy as np
+import pytest
+
+from benchmarks import data
+from benchmarks.data import event_sets
+from benchmarks.data.aedat3 import HEADER_END, MAGIC, PACKET, check_aedat3
+from benchmarks.data.sets import DVS128_GESTURE, SHD
+from benchmarks.data.splits import read_split
+from benchmarks.runs.config import CacheConfig
+
+TRIALS = {
+    "train": [
+        f"user{user:02d}_{light}" for user in range(1, 6) for light in ("led", "lab")
+    ],
+    "test": ["user24_led", "user25_lab"],
+}
+
+
+def events_of(trial, n=1500):
+    rng = np.random.default_rng(int(hashlib.sha256(trial.encode()).hexdigest()[:8], 16))
+    t = np.sort(rng.integers(0, 1_100_000, n)) + 2**31 - 500_000
+    x, y = rng.integers(0, 128, (2, n))
+    return {"t": t, "x": x, "y": y, "p": rng.integers(0, 2, n)}
+
+
+def aedat3(events, packet=400):
+    """Bytes of an AEDAT 3.1 file, its times passing 2**31 on the way."""
+    parts = [MAGIC, b"#Source 1: DVS128\r\n", HEADER_END]
+    overflow = events["t"] >> 31
+    for turn in (0, 1):
+        chosen = np.flatnonzero(overflow == turn)
+        for begin in range(0, len(chosen), packet):
+            some = chosen[begin : begin + packet]
+            words = np.empty((len(some), 2), "<u4")
+            x, y, p = (events[key][some] for key in "xyp")
+            words[:, 0] = x << 17 | y << 2 | p << 1 | 1
+            words[:, 1] = events["t"][some] & (2**31 - 1)
+            n = len(some)
+            parts += [PACKET.pack(1, 1, 8, 4, turn, n, n, n), words.tobytes()]
+            # A packet of another kind of events, which the host leaves out.
+            parts += [PACKET.pack(0, 1, 8, 4, turn, 1, 1, 1), bytes(8)]
+    return b"".join(parts)
+
+
+@pytest.fixture
+def unpacked(tmp_path):
+    """The unpacked archive: trials, their labels, and the lists of both parts."""
+    folder = tmp_path / "made" / "DvsGesture"
+    folder.mkdir(parents=True)
+    for part, trials in TRIALS.items():
+        lines = "".join(f"{trial}.aedat\n" for trial in trials)
+        (folder / f"trials_to_{part}.txt").write_text(lines + "\n")
+        for trial in trials:
+            events = events_of(trial)
+            (folder / f"{trial}.aedat").write_bytes(aedat3(events))
+            first = int(events["t"][0])
+            rows = [
+                (label + 1, first + label * 90_000, first + (label + 1) * 90_000)
+                for label in range(11)
+            ]
+            text = "class,startTime_usec,endTime_usec\n"
+            text += "".join(f"{a},{b},{c}\n" for a, b, c in rows)
+            (folder / f"{trial}_labels.csv").write_text(text)
+    return folder
+
+
+@pytest.fixture
+def gesture(unpacked, tmp_path, monkeypatch):
+    """A folder with the packed archive, whose MD5 passes for the official one."""
+    root = tmp_path / "gesture"
+    archive = root / "download" / "DvsGesture.tar.gz"
+    archive.parent.mkdir(parents=True)
+    with tarfile.open(archive, "w:gz", compresslevel=1) as tar:
+        tar.add(unpacked, "DvsGesture")
+    digest = hashlib.md5(archive.read_bytes()).hexdigest()
+    monkeypatch.setitem(DVS128_GESTURE.archives, archive.name, digest)
+    return root
+
+
+def test_gesture_is_unpacked_converted_and_split_by_user(gesture):
+    data.prepare("dvs128_gesture", gesture, time_steps=3)
+    found = data.load("dvs128_gesture", gesture, 3)
+    assert found.frames.shape == (12 * 11, 3, 2, 128, 128)
+    assert found.classes == tuple(str(label) for label in range(11))
+    trial = events_of("user24_led")
+    first = trial["t"][0]
+    inside = (trial["t"] >= first + 180_000) & (trial["t"] < first + 270_000)
+    place = found.names.index("2/user24_led_0.npz")
+    assert found.labels[place] == 2
+    assert found.frames[place].sum() == inside.sum() > 50
+    for name in ("dvs128_gesture", "dvs128_gesture_3"):
+        split = read_split(gesture / f"{name}.json")
+        users = {
+            part: {n.partition("/")[2][:6] for n in getattr(split, part)}
+            for part in ("train", "validation", "test")
+        }
+        assert users["test"] == {"user24", "user25"}
+        assert not users["train"] & users["validation"]
+        assert users["validation"]
+        assert len(split.indices(found.names)["test"]) == 22
+
+
+def test_gesture_frames_are_those_of_the_hosts_loader(gesture):
+    from spikingjelly.datasets.dvs128_gesture import DVS128Gesture
+
+    data.prepare("dvs128_gesture", gesture, time_steps=3)
+    found = data.load("dvs128_gesture", gesture, 3)
+    host = DVS128Gesture(
+        str(gesture), train=False, data_type="frame", frames_number=3, split_by="number"
+    )
+    # The host numbers the classes in alphabetical order: 0, 1, 10, 2, ...
+    assert host.classes[2] == "10"
+    for (path, label), (frames, _) in zip(host.samples, host, strict=True):
+        place = found.names.index("/".join(path.split("/")[-2:]))
+        assert found.labels[place] == int(host.classes[label])
+        assert np.array_equal(found.frames[place], frames)
+
+
+def test_a_damaged_trial_is_named_and_those_before_it_stay(gesture, unpacked):
+    source = gesture / "extract" / "DvsGesture"
+    source.parent.mkdir()
+    unpacked.rename(source)
+    path = source / "user03_led.aedat"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-5])
+    with pytest.raises(ValueError, match=r"user03_led\.aedat: it is cut"):
+        data.prepare("dvs128_gesture", gesture, time_steps=2)
+    partial = gesture / "events_np.partial"
+    before = {p: p.stat().st_mtime_ns for p in partial.rglob("*.npz")}
+    assert len(before) == 4 * 11
+    assert any("user03_led.aedat" in p for p in data.check("dvs128_gesture", gesture))
+    path.write_bytes(whole)
+    data.prepare("dvs128_gesture", gesture, time_steps=2)
+    raw = gesture / "events_np"
+    for old, time in before.items():
+        assert (raw / old.relative_to(partial)).stat().st_mtime_ns == time
+    assert not [p for p in raw.iterdir() if p.name not in ("train", "test")]
+    # A synthetic set has fewer recordings than the real one; nothing else is wrong.
+    (problem,) = data.check("dvs128_gesture", gesture)
+    assert "expected 1464 recordings, got 132" in problem
+
+
+@pytest.mark.parametrize("missing", ["user02_lab.aedat", "user02_lab_labels.csv"])
+def test_a_file_that_a_list_names_is_missed(gesture, unpacked, missing):
+    source = gesture / "extract" / "DvsGesture"
+    source.parent.mkdir()
+    unpacked.rename(source)
+    (source / missing).unlink()
+    with pytest.raises(FileNotFoundError, match=rf"{missing} is missing"):
+        data.prepare("dvs128_gesture", gesture)
+    assert any(missing in p for p in data.check("dvs128_gesture", gesture))
+
+
+def test_a_damaged_archive_is_kept_and_named(gesture):
+    archive = gesture / "download" / "DvsGesture.tar.gz"
+    archive.write_bytes(archive.read_bytes()[:-100])
+    with pytest.raises(ValueError, match=r"DvsGesture\.tar\.gz: expected MD5"):
+        data.prepare("dvs128_gesture", gesture)
+    assert archive.exists()
+    assert not (gesture / "extract").exists()
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda raw: b"#!AER-DAT2.0" + raw[12:], "begin with"),
+        (lambda raw: raw[:20], "no end"),
+        (lambda raw: raw + raw[-36:-20], "inside a header"),
+        (lambda raw: raw[:-4], "cut or odd"),
+    ],
+    ids=["magic", "header", "packet", "events"],
+)
+def test_an_aedat3_file_that_is_not_whole_is_named(tmp_path, damage, message):
+    raw = aedat3(events_of("x", 50))
+    (tmp_path / "a.aedat").write_bytes(raw)
+    assert check_aedat3(tmp_path / "a.aedat") >= 50
+    (tmp_path / "a.aedat").write_bytes(damage(raw))
+    with pytest.raises(ValueError, match=rf"a\.aedat: .*{message}"):
+        check_aedat3(tmp_path / "a.aedat")
+
+
+def write_shd(folder, damage=None):
+    h5py = pytest.importorskip("h5py")
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(0)
+    for part, n in (("train", 100), ("test", 20)):
+        with h5py.File(folder / f"shd_{part}.h5", "w") as file:
+            columns = {
+                "times": [np.sort(rng.random(50)) for _ in range(n)],
+                "units": [rng.integers(0, 700, 50) for _ in range(n)],
+            }
+            labels = np.arange(n) % 20
+            if damage is not None and part == "test":
+                damage(columns, labels)
+            for key, kind in (("times", np.float32), ("units", np.uint16)):
+                rows = file.create_dataset(
+                    f"spikes/{key}", (n,), dtype=h5py.vlen_dtype(kind)
+                )
+                for row, values in enumerate(columns[key]):
+                    rows[row] = values
+            file["labels"] = labels
+
+
+def test_shd_goes_through_the_hosts_loader(tmp_path):
+    write_shd(tmp_path / "extract")
+    data.prepare("shd", tmp_path, time_steps=5)
+    found = data.load("shd", tmp_path, 5)
+    assert found.frames.shape == (120, 5, 1, 1, 700)
+    assert found.frames.sum() == 120 * 50
+    for name in ("shd", "shd_2"):
+        split = read_split(tmp_path / f"{name}.json")
+        assert all("test_" in name for name in split.test)
+        counts = {k: len(v) for k, v in split.indices(found.names).items()}
+        assert counts == {"train": 80, "validation": 20, "test": 20}
+    (problem,) = data.check("shd", tmp_path)
+    assert "expected 10420 recordings, got 120" in problem
+    with pytest.raises(ValueError, match="Expected no settings of frames with shd"):
+        data.load("shd", tmp_path, 5, CacheConfig())
+
+
+def backwards(columns, labels):
+    columns["times"][7] = columns["times"][7][::-1]
+
+
+def outside(columns, labels):
+    columns["units"][7][3] = 700
+
+
+def silent(columns, labels):
+    columns["times"][7] = columns["units"][7] = np.zeros(0)
+
+
+def unknown(columns, labels):
+    labels[7] = 20
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (backwards, "recording 7 has times that run back"),
+        (outside, "recording 7 has channel 700"),
+        (silent, "recording 7 has 0 times"),
+        (unknown, "recording 7 has label 20"),
+    ],
+)
+def test_a_damaged_shd_file_is_named_before_anything_is_made(tmp_path, damage, message):
+    write_shd(tmp_path / "extract", damage)
+    with pytest.raises(ValueError, match=rf"shd_test\.h5: {message}"):
+        data.prepare("shd", tmp_path)
+    assert not (tmp_path / "events_h5").exists()
+    assert any(message in problem for problem in data.check("shd", tmp_path))
+    write_shd(tmp_path / "extract")
+    data.prepare("shd", tmp_path, time_steps=2)
+    assert len(data.load("shd", tmp_path, 2)) == 120
+
+
+def test_a_missing_shd_file_is_named(tmp_path):
+    write_shd(tmp_path / "extract")
+    (tmp_path / "extract" / "shd_train.h5").unlink()
+    with pytest.raises(ValueError, match=r"shd_train\.h5"):
+        data.prepare("shd", tmp_path)
+
+
+def test_an_interrupted_build_of_shd_frames_is_mended(tmp_path):
+    write_shd(tmp_path / "extract")
+    data.prepare("shd", tmp_path, time_steps=3)
+    folder = tmp_path / "frames_number_3_split_by_number"
+    (folder / "test" / "0" / "0.npz").unlink()
+    (tmp_path / f"{folder.name}.building").touch()
+    data.prepare("shd", tmp_path, time_steps=3)
+    assert len(data.load("shd", tmp_path, 3)) == 120
+    assert (tmp_path / "set_aside" / f"{folder.name}.0").is_dir()
+
+
+def test_every_set_has_its_loader_of_the_host():
+    for name, kind in (
+        ("cifar10_dvs", "CIFAR10DVS"),
+        ("n_caltech101", "NCaltech101"),
+        ("dvs128_gesture", "DVS128Gesture"),
+        ("shd", "SpikingHeidelbergDigits"),
+    ):
+        assert event_sets.host_class(name).__name__ == kind
+    assert SHD.licence == "CC BY 4.0"
