@@ -4,11 +4,81 @@ Their plain twins stand in `gram.py` and `pairs.py`, and serve other devices.
 """
 
 import numpy as np
+from numba import types
+from numba.extending import intrinsic
 
 from sj_ext.compiled import compiled
 
 # Sums may be taken in any order: that makes them faster and no less exact.
 _SUMS = {"fastmath": {"reassoc", "contract", "nsz"}}
+
+
+_ONE = np.uint32(0x3F800000)
+"""The bits of a float32 1."""
+
+
+@compiled()
+def pack_spikes(x, start, stop, out):  # type: ignore[no-untyped-def]
+    """Write spikes as bits into the zeros of `out`, until some value is no spike.
+
+    Args:
+        x: Float32 as uint32 [S, n, D].
+        start: First of the samples that are written.
+        stop: Where they end.
+        out: Uint32 [n, S W] with 32 W >= D: bit i of word s W + w is feature i W + w of
+            part s.
+
+    Returns:
+        Whether every value is 0 or 1.
+    """
+    steps, _, width = x.shape
+    words = out.shape[1] // steps
+    for r in range(start, stop):
+        others = np.uint32(0)
+        for s in range(steps):
+            row, target = x[s, r], out[r, s * words : (s + 1) * words]
+            for i in range(32):
+                part = row[min(i * words, width) : min((i + 1) * words, width)]
+                for w in range(part.size):
+                    v = part[w]
+                    others |= min(v, v ^ _ONE)
+                    bit = (v >> np.uint32(23)) & np.uint32(1)
+                    target[w] |= bit << np.uint32(i)
+        if others:
+            return False
+    return True
+
+
+@intrinsic
+def _ones(typing, x):  # type: ignore[no-untyped-def]
+    """Count the bits of a word that are set."""
+
+    def build(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        return builder.ctpop(arguments[0])
+
+    return types.uint64(types.uint64), build
+
+
+@compiled()
+def spike_gram(bits, start, stop, out):  # type: ignore[no-untyped-def]
+    """Count the features in which both of two samples spike.
+
+    Args:
+        bits: Uint64 [n, W].
+        start: First sample whose pairs with itself and those after it are counted.
+        stop: Where its samples end.
+        out: [n, n], filled on both sides of the diagonal.
+    """
+    n = len(bits)
+    for i in range(start, stop):
+        mine = bits[i]
+        for j in range(i, n):
+            others = bits[j]
+            both = np.uint64(0)
+            for w in range(mine.size):
+                both += _ones(mine[w] & others[w])  # type: ignore[call-arg]
+            out[i, j] = both
+            out[j, i] = both
 
 
 @compiled(**_SUMS)

@@ -12,6 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sj_ext.cka.bits import spike_gram
+from sj_ext.cka.loops import kernels
+
 _LARGEST_INTEGER = 127
 # The processor's second-level cache holds so many float32 columns of some 100 samples.
 _COLUMNS = 4096
@@ -49,8 +52,9 @@ def gram(parts: Tensor) -> Tensor:
         parts: Features [S, n, D]; [n, S D] in the form of [S, n, D] saves the copy.
 
     Returns:
-        Float64 [n, n]: sum_s X_s X_s'. Exact for integers from -127 to 127. Exactly
-        zero where all samples are the same.
+        [n, n], of the type that it was computed in, float32 or float64: sum_s X_s X_s'.
+        Exact for integers from -127 to 127. Exactly zero where all samples are the
+        same.
 
     Raises:
         ValueError: If a value is NaN or infinite, or its square too large for float64.
@@ -194,6 +198,21 @@ def full_precision() -> Iterator[None]:
 
 
 def _integer_gram(parts: Tensor) -> Tensor | None:
+    total = None
+    if parts.device.type == "cpu" and parts.dtype == torch.float32:
+        total = spike_gram(parts)
+    if total is None:
+        total = _sum_of_integer_products(parts)
+    if total is None:
+        return None
+    low, high = torch.aminmax(total)
+    if low != high:
+        return total
+    # Not zeros, perhaps, only too small for the check to see.
+    return None if high == 0 and bool(parts.any()) else total.zero_()
+
+
+def _sum_of_integer_products(parts: Tensor) -> Tensor | None:
     total = torch.zeros(
         parts.shape[1], parts.shape[1], dtype=torch.float64, device=parts.device
     )
@@ -202,11 +221,7 @@ def _integer_gram(parts: Tensor) -> Tensor | None:
         if integers is None:
             return None
         total += integer_product(integers, integers, _LARGEST_INTEGER)
-    low, high = torch.aminmax(total)
-    if low != high:
-        return total
-    # Not zeros, perhaps, only too small for the check to see.
-    return None if high == 0 and bool(parts.any()) else total.zero_()
+    return total
 
 
 def _float32_gram(parts: Tensor) -> Tensor | None:
@@ -222,7 +237,7 @@ def _float32_gram(parts: Tensor) -> Tensor | None:
         if _mean_matters(found):
             # Constant, all but constant, not finite, or out of the range of float32.
             return None
-    return found.double()
+    return found
 
 
 def _float32_products(parts: Tensor, centre: bool) -> Tensor:
@@ -315,13 +330,6 @@ def _bytes_multiply_exactly() -> bool:
     except RuntimeError:
         return False
     return torch.equal(found.long(), a @ a.T)
-
-
-def kernels() -> Any:
-    """Load the compiled loops; only when they are needed, as it takes a second."""
-    from sj_ext.cka import _numba_kernels
-
-    return _numba_kernels
 
 
 def _describe(parts: Tensor) -> str:

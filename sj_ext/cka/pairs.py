@@ -4,14 +4,17 @@ A centred Gram matrix is a vector, and HSIC an inner product: the rows of all la
 are stacked, and one matrix product gives all pairs.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from sj_ext.cka.functional import ROUNDING, Estimator
-from sj_ext.cka.gram import above_diagonal, kernels, mirror, symmetric_product
+from sj_ext.cka.gram import above_diagonal, mirror, symmetric_product
+from sj_ext.cka.loops import kernels
+
+_COLUMNS = 8192
 
 
 class Products(NamedTuple):
@@ -36,7 +39,8 @@ def hsic_row(gram: Tensor, estimator: Estimator, rounding: float = ROUNDING) -> 
     """Centre a Gram matrix, and keep of it what is above its diagonal.
 
     Args:
-        gram: Float64 [n, n], of features under any shift; it may be overwritten.
+        gram: Float32 or float64 [n, n], of features under any shift; it may be
+            overwritten.
         estimator: "unbiased" or "biased", which needs the diagonal too.
         rounding: Relative error of the entries off the diagonal.
 
@@ -50,6 +54,7 @@ def hsic_row(gram: Tensor, estimator: Estimator, rounding: float = ROUNDING) -> 
         row = gram.new_empty(n * (n - 1) // 2, dtype=torch.float64)
         kernels().unbiased_row(gram.numpy(), rounding, row.numpy())
         return row
+    gram = gram.double()
     if estimator == "unbiased":
         gram.fill_diagonal_(0)
         before = torch.linalg.vector_norm(gram)
@@ -76,7 +81,7 @@ def products(
     """Multiply all rows with all rows.
 
     Args:
-        rows_x: Rx vectors [P] of float64; the list is emptied, to free them one by one.
+        rows_x: Rx vectors [P] of float64.
         rows_y: Ry vectors likewise; None multiplies `rows_x` with themselves, for half
             the work.
         blocks_x: Numbers of rows that belong to one layer each; they sum to Rx.
@@ -86,17 +91,25 @@ def products(
         The inner products of the rows, and those of the sums of each layer's rows, on
         the CPU.
     """
-    x = _stacked(rows_x)
     if rows_y is None or blocks_y is None:
-        cross = torch.zeros(len(x), len(x), dtype=x.dtype, device=x.device)
-        symmetric_product(x, cross)
+        cross = rows_x[0].new_zeros(len(rows_x), len(rows_x))
+        for x in _stacked(rows_x):
+            symmetric_product(x, cross)
         return with_itself(mirror(cross).cpu(), blocks_x)
-    y = _stacked(rows_y).to(x.device)
+    cross = rows_x[0].new_zeros(len(rows_x), len(rows_y))
     own_x, own_y = (
-        [(rows @ rows.T).cpu() for rows in side.split(list(blocks))]
-        for side, blocks in ((x, blocks_x), (y, blocks_y))
+        [rows[0].new_zeros(size, size) for size in blocks]
+        for rows, blocks in ((rows_x, blocks_x), (rows_y, blocks_y))
     )
-    return with_others((x @ y.T).cpu(), own_x, own_y)
+    for x, y in zip(_stacked(rows_x), _stacked(rows_y), strict=True):
+        y = y.to(x.device)
+        cross.addmm_(x, y.T)
+        for own, side, blocks in ((own_x, x, blocks_x), (own_y, y, blocks_y)):
+            for total, part in zip(own, side.split(list(blocks)), strict=True):
+                total.addmm_(part, part.T)
+    return with_others(
+        cross.cpu(), [one.cpu() for one in own_x], [one.cpu() for one in own_y]
+    )
 
 
 def with_itself(cross: Tensor, blocks: Sequence[int]) -> tuple[Products, Products]:
@@ -161,8 +174,16 @@ def block_sums(
     return matrix
 
 
-def _stacked(rows: list[Tensor]) -> Tensor:
-    stacked = rows[0].new_empty(len(rows), *rows[0].shape)
-    for i in reversed(range(len(rows))):
-        stacked[i] = rows.pop()
-    return stacked
+def _stacked(rows: list[Tensor]) -> Iterator[Tensor]:
+    """Lay rows under each other, some columns at a time, in memory that is used again.
+
+    Args:
+        rows: R vectors [P].
+
+    Yields:
+        Matrices [R, P'] whose columns are all of the rows, in order.
+    """
+    parts = [row.split(_COLUMNS) for row in rows]
+    stacked = rows[0].new_empty(len(rows), min(_COLUMNS, len(rows[0])))
+    for columns in zip(*parts, strict=True):
+        yield torch.stack(columns, out=stacked[:, : len(columns[0])])

@@ -10,7 +10,7 @@ from spikingjelly.activation_based import functional
 from torch import Tensor, nn
 
 from sj_ext.cka.batches import network_input, sample_identity
-from sj_ext.cka.gram import kernels
+from sj_ext.cka.loops import kernels
 from sj_ext.cka.summary import LayerSummary
 from sj_ext.taps import Record as TapsRecord
 from sj_ext.taps import preserved, taps

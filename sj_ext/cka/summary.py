@@ -76,6 +76,7 @@ def summarise(
             continue
         matrix = gram(part)
         if rsa:
+            matrix = matrix.double()
             found.ranks.append(rank_row(matrix))
             if time == "per_step":
                 joint = matrix.clone() if joint is None else joint.add_(matrix)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
-from typing import TypeAlias, TypeGuard
+from typing import NamedTuple, TypeAlias, TypeGuard
 
 from spikingjelly.activation_based.surrogate import SurrogateFunctionBase
 from torch import nn
@@ -92,25 +92,33 @@ def select(net: nn.Module, layers: Layers) -> dict[str, nn.Module]:
         TypeError: If `layers` holds what is none of the above.
         ValueError: If something in it matches no layer.
     """
-    known = dict(named_layers(net))
+    parts = _Parts(net, dict(named_layers(net)), _by_whole_name(net))
     if layers is None:
-        return {name: layer for name, layer in known.items() if is_leaf(layer)}
+        return {name: layer for name, layer in parts.layers.items() if is_leaf(layer)}
+    found = _matching(parts, layers)
     # Parts of a neuron are found by their whole names alone.
-    known = {**known, **_by_whole_name(net)}
-    found = _matching(net, layers)
+    known = {**parts.layers, **parts.by_whole_name}
     return {name: layer for name, layer in known.items() if name in found}
 
 
-def _matching(net: nn.Module, layers: Layers) -> set[str]:
+class _Parts(NamedTuple):
+    net: nn.Module
+    layers: dict[str, nn.Module]
+    by_whole_name: dict[str, nn.Module]
+
+
+def _matching(parts: _Parts, layers: Layers) -> set[str]:
     found: set[str]
-    known = dict(named_layers(net))
+    net, known, by_whole_name = parts
     if isinstance(layers, str):
-        inside = {name: one for name, one in known.items() if one is not net}
-        if layers in _by_whole_name(net):
-            found = {layers}
-        else:
-            globbed = known if is_leaf(net) else inside
-            found = {name for name in globbed if fnmatchcase(name, layers)}
+        if layers in by_whole_name:
+            return {layers}
+        leaf = is_leaf(net)
+        found = {
+            name
+            for name, one in known.items()
+            if (leaf or one is not net) and fnmatchcase(name, layers)
+        }
         if not found:
             raise ValueError(_no_match(layers, list(known)))
     elif _are_types(layers):
@@ -127,7 +135,7 @@ def _matching(net: nn.Module, layers: Layers) -> set[str]:
         items = list(layers)
         if not items:
             raise ValueError("Expected `layers` to name something, got nothing.")
-        return set().union(*(_matching(net, item) for item in items))
+        return set().union(*(_matching(parts, item) for item in items))
     else:
         raise TypeError(
             "Expected `layers` to be names, globs, types or predicates, got "

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from benchmarks.speed.cka.candidates import (
+    BITS_FLOOR,
     BYTES_FLOOR,
     FLOOR,
     HALF_FLOOR,
@@ -16,7 +17,14 @@ from benchmarks.speed.cka.candidates import (
 from benchmarks.speed.results import megabytes
 
 _COLUMNS = (OURS, PER_STEP, PEER, RELEASED)
-_FLOORS = (BYTES_FLOOR, HALF_FLOOR, FLOOR, "one product alone", "the network alone")
+_FLOORS = (
+    BITS_FLOOR,
+    BYTES_FLOOR,
+    HALF_FLOOR,
+    FLOOR,
+    "one product alone",
+    "the network alone",
+)
 
 
 def speed_cka(result: Mapping[str, Any]) -> str:
@@ -43,7 +51,7 @@ def speed_cka(result: Mapping[str, Any]) -> str:
         f"Medians of one run, {processor}, torch "
         f"{environment['packages']['torch']}, commit {environment['commit'][:10]}; "
         "features are in memory before the clock starts, each in its own layout. The "
-        "floor is the fastest of the matrix products alone, or the passes of the "
+        "floor is the fastest of the Gram matrices alone, or the passes of the "
         "network alone. Peak is what a fresh process needs above features or network."
     )
     return f"{table}\n\n{textwrap.fill(' '.join(text), 88)}"

@@ -9,6 +9,7 @@ from torch import Tensor
 from benchmarks.speed.cka.features import Features, Setting
 from benchmarks.speed.cka.released import released_cka, released_pairs
 from sj_ext.cka.accumulator import HsicSums
+from sj_ext.cka.bits import spike_gram
 from sj_ext.cka.gram import symmetric_product
 from sj_ext.cka.pairs import hsic_row, products
 from sj_ext.cka.similarity import normalised
@@ -21,6 +22,7 @@ RELEASED = "released procedure"
 FLOOR = "float32 Grams"
 HALF_FLOOR = "upper half of them"
 BYTES_FLOOR = "int8 Grams"
+BITS_FLOOR = "common bits alone"
 
 Work = Callable[[], object]
 
@@ -56,7 +58,12 @@ def floors(setting: Setting) -> list[str]:
     Returns:
         Names of candidates that compute Gram matrices and nothing else.
     """
-    return [FLOOR, HALF_FLOOR, *([BYTES_FLOOR] if setting.kind == "spikes" else [])]
+    found = [FLOOR, HALF_FLOOR]
+    if setting.kind == "spikes" and setting.device.type == "cpu":
+        found.append(BITS_FLOOR)
+    if setting.kind == "spikes" and _multiplies_bytes(setting.device):
+        found.append(BYTES_FLOOR)
+    return found
 
 
 def matrix(name: str, features: Features) -> Tensor:
@@ -86,6 +93,9 @@ def candidate(name: str, features: Features) -> Work:
     """
     if name in (OURS, PER_STEP):
         _ = features.stepwise
+    elif name == BITS_FLOOR:
+        spikes = features.stepwise
+        return lambda: [spike_gram(one) for one in spikes]
     elif name == BYTES_FLOOR:
         integers = features.integers
         return lambda: [torch._int_mm(one, one.T) for one in integers]
@@ -170,7 +180,7 @@ def reference(features: Sequence[Tensor]) -> Tensor:
 
 
 def _ours_from(grams: Tensor) -> Tensor:
-    rows = [hsic_row(gram.double(), "unbiased") for gram in grams]
+    rows = [hsic_row(gram, "unbiased") for gram in grams]
     return normalised(*products(rows, None, [1] * len(rows), None)[1])
 
 
@@ -186,6 +196,12 @@ def _peer_from(grams: Tensor) -> Tensor:
     own = cross.diagonal()
     # Its own last step clamps the root and the ratio, which would hide failures.
     return cross / torch.outer(own, own).sqrt()
+
+
+def _multiplies_bytes(device: torch.device) -> bool:
+    # Elsewhere torch takes seconds for what floats take a third of.
+    capability = torch.backends.cpu.get_cpu_capability()
+    return device.type == "cuda" or capability.startswith("AVX512")
 
 
 def _upper_half(x: Tensor) -> Tensor:

@@ -6,11 +6,8 @@ for them, and shares the work among threads.
 
 import ctypes
 import math
-import os
 import sys
-from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -19,6 +16,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+from sj_ext.threads import in_chunks
 
 # What a kernel needs to know.
 
@@ -378,38 +377,8 @@ def _run_in_parallel(
     run: Callable[[int, int], None], neurons: int, T: int, block: int
 ) -> None:
     threads = min(torch.get_num_threads(), max(neurons * T // _LEAST_WORK, 1))
-    if neurons == 0:
-        return
-    if threads == 1:
-        run(0, neurons)
-        return
     chunk = -(-neurons // (threads * _CHUNKS_PER_THREAD))
-    chunk = -(-chunk // block) * block
-    waiting = deque(range(0, neurons, chunk))
-
-    def work() -> None:
-        while True:
-            try:
-                start = waiting.popleft()
-            except IndexError:
-                return
-            run(start, min(start + chunk, neurons))
-
-    # The calling thread works too, as torch's own does.
-    others = [_pool().submit(work) for _ in range(min(threads, len(waiting)) - 1)]
-    work()
-    for other in others:
-        other.result()
-
-
-@cache
-def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="sj_ext")
-
-
-if hasattr(os, "register_at_fork"):
-    # Threads do not survive a fork.
-    os.register_at_fork(after_in_child=_pool.cache_clear)
+    in_chunks(run, neurons, -(-chunk // block) * block, threads)
 
 
 _HUGE = 2**21
