@@ -18,6 +18,7 @@ __all__ = [
     "Progress",
     "available",
     "check",
+    "has_settings",
     "load",
     "load_configured",
     "prepare",
@@ -101,7 +102,7 @@ def load(
     if cache is None:
         data: EventFrames = found.load(root, time_steps)
         return data
-    if not hasattr(found, "cache"):
+    if not has_settings(name):
         raise ValueError(
             f"Expected no `data.cache` with {name}, which has frames of one kind only."
         )
@@ -109,6 +110,18 @@ def load(
     settings = {"split_by": cache.split_by, "compressed": cache.compressed}
     data = found.load(root, time_steps, size=size, **settings)
     return data
+
+
+def has_settings(name: str) -> bool:
+    """Say whether a set has frames of several sizes and slices.
+
+    Args:
+        name: One of `available()`.
+
+    Returns:
+        True of sets of event files that the user brings.
+    """
+    return hasattr(_module(name), "cache")
 
 
 def load_configured(config: DataConfig) -> EventFrames:

@@ -89,6 +89,7 @@ class EventSet:
         time_steps: int = 10,
         progress: Progress | None = None,
         per_class: int | None = None,
+        **settings: Any,
     ) -> Path:
         """Unpack and convert the files, write the splits, and build the frames.
 
@@ -99,6 +100,7 @@ class EventSet:
             time_steps: Frames a recording.
             progress: Called with the stage, how much is done, and of how much.
             per_class: None; a part of the set is not made.
+            **settings: Of `cache`: which frames are built.
 
         Returns:
             The file with the frames, or the raw folder for SHD.
@@ -120,7 +122,7 @@ class EventSet:
             partial.mkdir(exist_ok=True)
             self._convert(root, partial, progress)
             partial.rename(raw)
-        return self._finish(root, time_steps, progress)
+        return self._finish(root, time_steps, progress, **settings)
 
     def cache(
         self,
@@ -329,10 +331,12 @@ class EventSet:
         if not (partial / name).exists():
             yield name, native(READERS[path.suffix](path))
 
-    def _finish(self, root: Path, time_steps: int, progress: Progress) -> Path:
+    def _finish(
+        self, root: Path, time_steps: int, progress: Progress, **settings: Any
+    ) -> Path:
         found, _ = self._recordings(root)
         self._write_splits(root, [recording.name for recording in found])
-        return self.cache(root, time_steps, progress=progress).path
+        return self.cache(root, time_steps, progress=progress, **settings).path
 
     def _frames(self, root: Path, time_steps: int, **settings: Any) -> EventFrames:
         return self.cache(root, time_steps, **settings).as_event_frames()

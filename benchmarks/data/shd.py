@@ -126,9 +126,11 @@ class SpikeSet(EventSet):
         progress("check files", 1, 1)
         host_class(self.data.name).create_raw_from_extracted(source, partial)
 
-    def _finish(self, root: Path, time_steps: int, progress: Progress) -> Path:
+    def _finish(
+        self, root: Path, time_steps: int, progress: Progress, **settings: Any
+    ) -> Path:
         progress("build frames", 0, 1)
-        names = self._frames(root, time_steps).names
+        names = self._frames(root, time_steps, **settings).names
         progress("build frames", 1, 1)
         self._write_splits(root, names)
         return root / self.raw_folder

@@ -22,6 +22,7 @@ def main(arguments: Sequence[str], reporter: Reporter) -> None:
 
     Raises:
         DamagedDataError: With `check`, where something is wrong.
+        ValueError: The set has no such frames.
     """
     if arguments and arguments[0] == "draw":
         _draw(arguments[1:], reporter)
@@ -40,6 +41,15 @@ def main(arguments: Sequence[str], reporter: Reporter) -> None:
     parser.add_argument(
         "--per-class", type=int, help="only so many recordings of each class"
     )
+    parser.add_argument(
+        "--size", type=int, help="height and width of the frames, of sets of events"
+    )
+    parser.add_argument(
+        "--split-by", choices=["number", "time"], help="slices of equal what"
+    )
+    parser.add_argument(
+        "--compressed", action="store_true", help="a file of fewer bytes"
+    )
     options = parser.parse_args(list(arguments))
     if options.action == "status":
         for line in data.status(options.name, options.root):
@@ -55,12 +65,24 @@ def main(arguments: Sequence[str], reporter: Reporter) -> None:
             raise data.DamagedDataError(f"{len(problems)} problems in {options.root}.")
         reporter.line(f"data: all files of {options.name} are as they should be")
         return
+    settings = {
+        "size": None if options.size is None else (options.size, options.size),
+        "split_by": options.split_by,
+        "compressed": options.compressed or None,
+    }
+    settings = {key: value for key, value in settings.items() if value is not None}
+    if settings and not data.has_settings(options.name):
+        raise ValueError(
+            f"Expected no {', '.join(settings)} with {options.name}, which has frames "
+            "of one kind only."
+        )
     prepare(
         options.name,
         options.root,
         options.time_steps,
         reporter,
         per_class=options.per_class,
+        **settings,
     )
 
 

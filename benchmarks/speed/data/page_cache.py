@@ -1,15 +1,15 @@
 """Files out of the system's page cache, so that the next read comes from the disk."""
 
-import errno
+import ctypes
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 __all__ = ["drop", "resident_share"]
 
-_PAGE = 4096
-_SAMPLED = 64
-# Of the pages: what other processes hold, or the system keeps for its own reasons.
+# Of the pages: what the system keeps for its own reasons.
 _TOLERATED = 0.05
 
 
@@ -34,46 +34,37 @@ def drop(files: Sequence[Path]) -> str | None:
             os.close(descriptor)
     share = resident_share(files)
     if share is None:
-        return "this file system does not tell which pages are in memory"
+        return "this system does not tell which pages are in memory"
     if share > _TOLERATED:
         return f"{share:.0%} of the pages stayed in memory"
     return None
 
 
 def resident_share(files: Sequence[Path]) -> float | None:
-    """Ask for some pages of each file, to be had only without waiting for the disk.
+    """Ask which pages are in memory, by `mincore`, which reads none of them.
 
     Args:
         files: None empty.
 
     Returns:
-        The share of pages that were to be had; None where the system cannot tell.
-
-    Raises:
-        OSError: A file cannot be read.
+        Their share; None where the system cannot tell.
     """
-    if not hasattr(os, "RWF_NOWAIT"):
-        return None
-    asked = there = 0
-    for path in files:
-        pages = max(1, path.stat().st_size // _PAGE)
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            # From the end: a page that is read makes the system read those after it.
-            for page in sorted({p * pages // _SAMPLED for p in range(_SAMPLED)})[::-1]:
-                asked += 1
-                there += _is_there(descriptor, page * _PAGE)
-        except OSError as error:
-            if error.errno in (errno.EOPNOTSUPP, errno.EINVAL):
-                return None
-            raise
-        finally:
-            os.close(descriptor)
-    return there / asked
-
-
-def _is_there(descriptor: int, offset: int) -> bool:
     try:
-        return os.preadv(descriptor, [bytearray(1)], offset, os.RWF_NOWAIT) > 0
-    except BlockingIOError:
-        return False
+        mincore = ctypes.CDLL(None, use_errno=True).mincore
+    except (AttributeError, OSError, TypeError):  # not a Unix
+        return None
+    there = asked = 0
+    page = os.sysconf("SC_PAGE_SIZE")
+    for path in files:
+        mapped = np.memmap(path, np.uint8, mode="r")
+        found = np.zeros(-(-mapped.size // page), np.uint8)
+        failed = mincore(
+            ctypes.c_void_p(mapped.ctypes.data),
+            ctypes.c_size_t(mapped.size),
+            ctypes.c_void_p(found.ctypes.data),
+        )
+        if failed:
+            return None
+        there += int((found & 1).sum())
+        asked += found.size
+    return there / asked

@@ -114,6 +114,18 @@ def test_an_interrupted_preparation_goes_on_inside_a_recording(root):
     assert len(list(raw.rglob("*.npz"))) == len(before) + 4
 
 
+def test_prepare_builds_the_frames_that_are_asked_for(root, capsys):
+    words = ["data", "prepare", "dvs128_objects", "--root", str(root)]
+    words += ["--time-steps", "3", "--size", "16", "--split-by", "time", "--compressed"]
+    assert main(words) == 0
+    (made,) = root.glob("*frames")
+    assert made.name == "dvs128_objects_T3_time_16x16.cframes"
+    assert made.name in capsys.readouterr().out
+    words = ["data", "prepare", "event_digits", "--root", str(root), "--size", "16"]
+    assert main(words) == 2
+    assert "Expected no size with event_digits" in capsys.readouterr().err
+
+
 def test_a_missing_recording_is_named(root, capsys):
     (root / "extract" / "session2" / "Caneca.aedat").unlink()
     assert main(["data", "check", "dvs128_objects", "--root", str(root)]) == 2
