@@ -51,9 +51,9 @@ def save_figures(folder: Path, experiment: ExperimentSummary) -> list[Path]:
         experiment: At one size.
 
     Returns:
-        The files; none where the experiment has no figures.
+        The files; none of a single arm.
     """
-    if not experiment.metrics:
+    if len(experiment.arms) < 2:
         return []
     files = []
     for name, width in WIDTHS.items():
@@ -84,12 +84,14 @@ def draw(experiment: ExperimentSummary, width: float) -> Figure:
     by_label = {arm.label: arm for arm in arms}
     panels: list[tuple[float, Callable[[Axes], None]]] = []
     if not by_label.keys() <= swept:
-        panels.append((0.5 + 0.2 * len(arms), lambda p: _arms(p, arms, metric)))
+        panels.append(
+            (0.5 + 0.2 * len(arms), lambda p: _arms(p, experiment, arms, metric))
+        )
         if compared:
             height = 0.5 + 0.2 * len(compared)
             panels.append((height, lambda p: _differences(p, compared)))
     for sweep in sweeps:
-        panels.append((1.9, lambda p, one=sweep: _sweep(p, one, by_label, metric)))
+        panels.append((1.9, lambda p, one=sweep: _sweep(p, experiment, one, metric)))
     heights = [height for height, _ in panels]
     columns = 2 if width > 5 and len(panels) > 1 else 1
     rows = [max(heights[n : n + columns]) for n in range(0, len(panels), columns)]
@@ -100,7 +102,7 @@ def draw(experiment: ExperimentSummary, width: float) -> Figure:
     for panel, (_, put_into) in zip(grid.flat, panels, strict=False):
         put_into(panel)
         panel.grid(alpha=0.3, linewidth=0.5)
-    _legend(figure, arms, metric)
+    _legend(figure, experiment, metric)
     return figure
 
 
@@ -119,9 +121,16 @@ def _differences(panel: Axes, arms: Sequence[ArmSummary]) -> None:
     panel.set_xlabel(f"paired difference{of}, points")
 
 
-def _arms(panel: Axes, arms: Sequence[ArmSummary], metric: str) -> None:
+def _arms(
+    panel: Axes,
+    experiment: ExperimentSummary,
+    arms: Sequence[ArmSummary],
+    metric: str,
+) -> None:
     for place, arm in enumerate(arms):
         _point(panel, arm, metric, place, across=True)
+        for reported in experiment.drawn_beside(arm, metric):
+            panel.plot(reported.value, place, **_OF_OTHERS)
     _name_rows(panel, arms)
     panel.set_xlabel(_label(metric))
 
@@ -131,12 +140,17 @@ def _name_rows(panel: Axes, arms: Sequence[ArmSummary]) -> None:
     panel.set_ylim(len(arms) - 0.5, -0.5)
 
 
-def _sweep(panel: Axes, sweep: Sweep, arms: dict[str, ArmSummary], metric: str) -> None:
+def _sweep(
+    panel: Axes, experiment: ExperimentSummary, sweep: Sweep, metric: str
+) -> None:
+    arms = {arm.label: arm for arm in experiment.arms if metric in arm.figures}
     points = [(value, arms[label]) for value, label in sweep.points if label in arms]
     means = [arm.figures[metric].mean for _, arm in points]
     panel.plot([value for value, _ in points], means, color=_MEASURED, linewidth=0.8)
     for value, arm in points:
         _point(panel, arm, metric, value, across=False)
+        for reported in experiment.drawn_beside(arm, metric):
+            panel.plot(value, reported.value, **_OF_OTHERS)
     panel.set(xlabel=_plain(sweep.axis), ylabel=_label(metric))
     panel.set_title(shortened(_plain(sweep.label), 40), fontsize=8)
 
@@ -153,14 +167,12 @@ def _point(
         panel.errorbar([found.mean], [place], xerr=error, **_OURS)
     else:
         panel.errorbar([place], [found.mean], yerr=error, **_OURS)
-    for reported in arm.reported:
-        if reported.metric == metric:
-            ends = (reported.value, place) if across else (place, reported.value)
-            panel.plot(*ends, **_OF_OTHERS)
 
 
-def _legend(figure: Figure, arms: Sequence[ArmSummary], metric: str) -> None:
-    reported = [r for arm in arms for r in arm.reported if r.metric == metric]
+def _legend(figure: Figure, experiment: ExperimentSummary, metric: str) -> None:
+    reported = [
+        r for arm in experiment.arms for r in experiment.drawn_beside(arm, metric)
+    ]
     if not reported:
         return
     second_hand = any(SECOND_HAND in r.source for r in reported)

@@ -160,6 +160,8 @@ def _caption(experiment: ExperimentSummary, columns: Sequence[Column]) -> str:
         said.append(
             "Reported figures are not ours: " + "; ".join(dict.fromkeys(sources)) + "."
         )
+        if experiment.size == "demo":
+            said.append("They are of the full size, with other data and networks.")
     if any(column.kind == "compared" for column in columns):
         said.append(
             "Differences are paired; p values by a hierarchical bootstrap after Holm; "

@@ -20,19 +20,34 @@ _UNITS = {
 }
 
 
+_WORDS = {
+    "ann": "ANN",
+    "anns": "ANNs",
+    "cka": "CKA",
+    "snn": "SNN",
+    "snns": "SNNs",
+}
+
+
 def named(metric: str) -> str:
     """Say what a metric is, without its unit."""
-    return _SHARES.get(metric, metric.replace("_", " "))
+    words = (_WORDS.get(word, word) for word in metric.split("_"))
+    return _SHARES.get(metric, " ".join(words))
 
 
 def unit(metric: str) -> str:
     """Give the unit of a metric; empty where none is known."""
-    return "%" if metric.endswith("accuracy") else _UNITS.get(metric, "")
+    return "%" if "accuracy" in metric else _UNITS.get(metric, "")
 
 
 def main_ones(metrics: Sequence[str]) -> list[str]:
     """Pick those of the main table: the accuracies of the test part, else all."""
     return [metric for metric in metrics if metric in _SHARES] or list(metrics)
+
+
+def of_training(metric: str) -> bool:
+    """Whether every training run has a metric, so that no study is about it."""
+    return metric in _SHARES or metric in _UNITS or metric.endswith("accuracy")
 
 
 def ordered(metrics: Iterable[str]) -> list[str]:

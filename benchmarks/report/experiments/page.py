@@ -9,6 +9,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from benchmarks.experiments.rows import Row
 from benchmarks.report.experiments.heat_map import HeatMap
+from benchmarks.report.experiments.metrics import of_training
 from benchmarks.report.experiments.plots import WIDTH, Plot, plots_of
 from benchmarks.report.experiments.summary import ExperimentSummary
 from benchmarks.report.experiments.tables import (
@@ -40,6 +41,11 @@ class Section:
     said: Sequence[str]
     plots: Sequence[Plot]
     provenance: Mapping[str, str]
+
+    @property
+    def is_study(self) -> bool:
+        """Whether it is about more than what every training run has."""
+        return not all(map(of_training, self.experiment.metrics))
 
 
 def section(experiment: ExperimentSummary) -> Section:

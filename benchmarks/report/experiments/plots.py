@@ -10,6 +10,7 @@ from benchmarks.report.experiments.summary import (
     ArmSummary,
     Comparison,
     ExperimentSummary,
+    Reported,
 )
 from benchmarks.report.experiments.tables import number
 
@@ -110,13 +111,13 @@ def plots_of(experiment: ExperimentSummary) -> list[Plot]:
         experiment: At one size.
 
     Returns:
-        Plots; none where no arm has the metric that is drawn.
+        Plots; none of a single arm.
     """
-    if not experiment.metrics:
+    if len(experiment.arms) < 2:
         return []
     metric = PRIMARY if PRIMARY in experiment.metrics else experiment.metrics[0]
     points = {
-        arm.label: _points(arm, metric)
+        arm.label: _points(arm, metric, experiment.drawn_beside(arm, metric))
         for arm in experiment.arms
         if metric in arm.figures
     }
@@ -146,7 +147,7 @@ def plots_of(experiment: ExperimentSummary) -> list[Plot]:
     return plots + sweeps
 
 
-def _points(arm: ArmSummary, metric: str) -> list[_Point]:
+def _points(arm: ArmSummary, metric: str, beside: Sequence[Reported]) -> list[_Point]:
     found = arm.figures[metric]
     tip = f"{arm.label}: {number(found.mean)}{_of(metric)}"
     if found.interval is not None:
@@ -162,8 +163,7 @@ def _points(arm: ArmSummary, metric: str) -> list[_Point]:
                 f"{arm.label}: {reported.value:g} {reported.source or 'reported'}",
                 "reported",
             )
-            for reported in arm.reported
-            if reported.metric == metric
+            for reported in beside
         ),
     ]
 

@@ -118,6 +118,20 @@ class ExperimentSummary:
         """Name and size, as part of an identifier."""
         return f"{self.name}-{self.size}"
 
+    def drawn_beside(self, arm: ArmSummary, metric: str) -> list[Reported]:
+        """Pick reported figures that belong on one axis with measured ones.
+
+        Args:
+            arm: Of the experiment.
+            metric: What the axis is of.
+
+        Returns:
+            Those of the metric; none at demo size, whose data and networks are others.
+        """
+        if self.size == "demo":
+            return []
+        return [figure for figure in arm.reported if figure.metric == metric]
+
 
 def summarized(
     rows: Sequence[Row], folders: Mapping[str, Path] | None = None
@@ -239,7 +253,8 @@ def _compared(
         for name in (label, reference)
     ]
     runs = [_runs(rows, folders) for rows in sides]
-    if all(runs):
+    paired = by_pair(sides[0]).keys() & by_pair(sides[1]).keys()
+    if paired and all(runs):
         groups = [100 * values for values in differences(*runs)]
         return Comparison(reference, paired_difference(groups), of_items=True)
     groups = paired_values(by_pair(sides[0]), by_pair(sides[1]))

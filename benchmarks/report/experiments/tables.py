@@ -19,6 +19,8 @@ from benchmarks.report.experiments.summary import (
 )
 
 SECOND_HAND = "second-hand"
+_MOST = 6
+"""More figures than these stand below one another rather than side by side."""
 
 
 @dataclass(frozen=True)
@@ -63,11 +65,17 @@ def main_table(experiment: ExperimentSummary) -> list[Column]:
         The columns; those that would be empty are left out.
     """
     arms = experiment.arms
+    shown = main_ones(experiment.metrics)
+    apart = not any(arm.reported or arm.comparison for arm in arms)
+    if apart and len(shown) > _MOST:
+        return _metric_by_metric(experiment, shown)
     columns = [_labels(arms)]
     if any(arm.reported for arm in arms):
         cells = tuple(_reported(arm.reported) for arm in arms)
-        columns.append(Column("paper's figure", "reported", "reported", cells))
-    columns += _measured(experiment, main_ones(experiment.metrics))
+        # What a demo measures is something else than what the paper has.
+        group = "reported" if experiment.size == "full" else "reported, not of a demo"
+        columns.append(Column("paper's figure", group, "reported", cells))
+    columns += _measured(experiment, shown)
     return columns + _comparisons(arms)
 
 
@@ -84,7 +92,29 @@ def other_table(experiment: ExperimentSummary) -> list[Column]:
     left = [metric for metric in experiment.metrics if metric not in shown]
     if not left:
         return []
+    if len(left) > _MOST:
+        return _metric_by_metric(experiment, left)
     return [_labels(experiment.arms), *_measured(experiment, left)]
+
+
+def _metric_by_metric(
+    experiment: ExperimentSummary, metrics: Sequence[str]
+) -> list[Column]:
+    """Lay out many figures below one another, a column for each arm."""
+    names = [f"{named(m)}{', ' + unit(m) if unit(m) else ''}" for m in metrics]
+    group = f"measured here, {experiment.size} size"
+    return [
+        Column("figure", "", "arm", tuple(Cell(name, sort=name) for name in names)),
+        *(
+            Column(
+                arm.label,
+                group,
+                "measured",
+                tuple(_estimate(arm.figures.get(metric)) for metric in metrics),
+            )
+            for arm in experiment.arms
+        ),
+    ]
 
 
 def grouped(columns: Sequence[Column]) -> list[tuple[str, int]]:

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.report.readme`: write the README's tables from the results.
+"""`python -m benchmarks.report.readme`: write the README's tables and pictures.
 
 A figure in the README stands between two marker comments and comes from a file under
 `benchmarks/results`, written by the command that is named beside it.
@@ -11,12 +11,15 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.experiments.rows import read_rows
 from benchmarks.report.markdown import in_ms, table, where
 from benchmarks.report.readme.cka import speed_cka
 from benchmarks.report.readme.concentration import concentration_table
 from benchmarks.report.readme.data import speed_data
+from benchmarks.report.readme.experiments import experiments_tables
 from benchmarks.report.readme.fisher import speed_fisher
 from benchmarks.report.readme.objects import objects_table
+from benchmarks.report.readme.pictures import write_pictures
 from benchmarks.report.readme.planted import planted_table
 from benchmarks.report.readme.pruning import pruning_table
 from benchmarks.report.readme.robustness import robustness_table
@@ -44,9 +47,11 @@ def filled(text: str) -> str:
     Raises:
         ValueError: If a result file has no place in the text.
     """
-    for file in sorted(RESULTS.glob("*.json")):
-        result = json.loads(file.read_text(encoding="utf-8"))
-        block = rendered(file.stem, result)
+    for file in sorted([*RESULTS.glob("*.json"), *RESULTS.glob("*.csv")]):
+        if file.suffix == ".csv":
+            block = experiments_tables(read_rows(file))
+        else:
+            block = rendered(file.stem, json.loads(file.read_text(encoding="utf-8")))
         pattern = rf"(<!-- begin {file.stem} -->\n).*?(<!-- end {file.stem} -->)"
         text, places = re.subn(
             pattern,
@@ -173,3 +178,4 @@ _TABLES: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
 
 if __name__ == "__main__":
     write_text(README, filled(README.read_text(encoding="utf-8")))
+    write_pictures(RESULTS)

@@ -66,6 +66,7 @@ def attribution():
             for metric, measured in of.items():
                 row = replace(
                     ROW,
+                    size="full",
                     arm=arm,
                     metric=metric,
                     measured=measured,

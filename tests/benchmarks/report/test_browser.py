@@ -31,7 +31,7 @@ def shown(browser, written):
     return browser
 
 
-FIRST = "#made_up-demo"
+FIRST = "#made_up-full"
 """The table with the arms of the example."""
 
 

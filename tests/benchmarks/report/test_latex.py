@@ -77,7 +77,7 @@ def test_the_table_compiles(table, tmp_path):
 
 
 @pytest.mark.parametrize("width", WIDTHS)
-@pytest.mark.parametrize("name", ["made_up-demo", "made_up_sweep-full"])
+@pytest.mark.parametrize("name", ["made_up-full", "made_up_sweep-full"])
 def test_figures_have_their_width_and_embedded_fonts(written, name, width):
     content = (written.folder / "latex" / f"{name}-{width}.pdf").read_bytes()
     (box,) = re.findall(rb"/MediaBox \[ 0 0 ([\d.]+) ([\d.]+) \]", content)
@@ -94,7 +94,7 @@ def test_each_experiment_has_a_table_and_two_figures(written):
     names = {file.name for file in (written.folder / "latex").iterdir()}
     assert names == {
         f"{label}{ending}"
-        for label in ("made_up-demo", "made_up_study-demo", "made_up_sweep-full")
+        for label in ("made_up-full", "made_up_study-demo", "made_up_sweep-full")
         for ending in (".tex", "-one-column.pdf", "-two-columns.pdf")
     }
     assert "latex:  9 files" in written.said

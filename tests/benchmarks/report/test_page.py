@@ -7,11 +7,22 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from benchmarks.experiments.rows import add_rows
+from benchmarks.report.experiments import figures
 from benchmarks.report.experiments.heat_map import heat_map, read_heat_map, stored_maps
+from benchmarks.report.experiments.latex import latex_tables
 from benchmarks.report.experiments.outline import outline_of, sweeps
+from benchmarks.report.experiments.page import section
 from benchmarks.report.experiments.plots import axis, plots_of, shortened
 from benchmarks.report.experiments.summary import estimate, summarized
-from benchmarks.report.experiments.tables import main_table, number, sentences
+from benchmarks.report.experiments.tables import (
+    main_table,
+    number,
+    other_table,
+    sentences,
+)
+from benchmarks.report.readme import __main__ as readme
+from benchmarks.report.readme.experiments import experiments_tables
 from benchmarks.runs.command_line import ConfigError
 from benchmarks.runs.progress import Reporter
 from benchmarks.statistics.holm import holm
@@ -246,8 +257,6 @@ def test_a_heat_map_keeps_values_names_and_what_is_undefined(tmp_path):
 
 
 def test_tables_of_a_folder_are_taken_together_and_missing_ones_refused(tmp_path):
-    from benchmarks.experiments.rows import add_rows
-
     add_rows(tmp_path / "a.csv", example.sweep())
     add_rows(tmp_path / "b.csv", example.study())
     words = ["--results", str(tmp_path), "--output", str(tmp_path / "out")]
@@ -280,3 +289,73 @@ def test_comparisons_below_the_runs_are_found_and_deep_ones_thinned(tmp_path):
     assert len(deep.x) == 84
     assert deep.x[1] == "layer1.0.relu"
     assert "One layer of 3 is shown" in deep.note
+
+
+def test_a_demo_is_not_drawn_on_one_axis_with_the_papers_figures():
+    rows = [replace(row, size="demo") for row in example.attribution()]
+    (demo,) = summarized(rows)
+    arms, _ = plots_of(demo)
+    assert {mark.kind for mark in arms.marks} == {"measured"}
+    assert len(figures.draw(demo, 3.25).legends) == 0
+    (full,) = summarized(example.attribution())
+    assert len(figures.draw(full, 3.25).legends) == 1
+    reported = main_table(demo)[1]
+    assert reported.group == "reported, not of a demo"
+    assert "full size, with other data" in latex_tables(demo)
+
+
+def test_arms_without_a_common_seed_are_not_compared(made_run):
+    rows, folders = [], {}
+    for arm, seed in (("base", 0), ("MSG", 1)):
+        path = made_run(np.arange(20) > 3, name=arm, seed=seed)
+        digest = path.name.rpartition("-")[2]
+        folders[digest] = path
+        rows.append(replace(example.ROW, arm=arm, seed=str(seed), digest=digest))
+    (found,) = summarized(rows, folders)
+    assert all(arm.comparison is None for arm in found.arms)
+
+
+def test_the_readme_has_the_same_figures_in_tables_of_its_own(made_up):
+    text = experiments_tables(example.rows())
+    assert text.count("**made_up**") == 1
+    (line,) = (x for x in text.splitlines() if x.startswith("| MSG |"))
+    found = column(made_up["made_up"], "selected on validation")["MSG"]
+    assert f"{found.text}<br><sub>{found.note}</sub>" in line
+    assert "83.3 ± 0.34<br><sub>reported (second-hand)" in line
+    assert example.HOSTILE not in text
+    tables = [x for x in text.splitlines() if x.startswith("|")]
+    # A row of a table has as many cells as its neighbours.
+    widths = [x.count("|") for x in tables]
+    assert len(set(widths)) <= 3
+    assert "commit cccccccccc" in text
+
+
+def test_a_table_of_results_has_its_place_in_the_readme(tmp_path, monkeypatch):
+    add_rows(tmp_path / "experiments.csv", example.study())
+    monkeypatch.setattr(readme, "RESULTS", tmp_path)
+    text = "# Title\n<!-- begin experiments -->\nold\n<!-- end experiments -->\n"
+    found = readme.filled(text)
+    assert "old" not in found
+    assert "**made_up_study** (demo size)" in found
+    assert readme.filled(found) == found
+    with pytest.raises(ValueError, match="begin experiments"):
+        readme.filled("# Title\n")
+
+
+def test_many_figures_of_few_arms_stand_below_one_another():
+    metrics = [f"cka_snn_layer_{i}" for i in range(9)]
+    rows = [
+        replace(example.ROW, metric=metric, measured=float(i))
+        for i, metric in enumerate([*metrics, "test_accuracy"])
+    ]
+    (found,) = summarized(rows[:9])
+    names, base = main_table(found)
+    assert names.cells[3].text == "CKA SNN layer 3"
+    assert [cell.text for cell in base.cells] == [f"{i}.00" for i in range(9)]
+    assert plots_of(found) == []
+    (found,) = summarized(rows)
+    assert main_table(found)[1].heading == "selected on validation"
+    assert len(other_table(found)[0].cells) == 9
+    assert section(found).is_study
+    assert latex_tables(found).count(r"\begin{table*}") == 2
+    assert "CKA SNN layer 3" in experiments_tables(rows[:9])

@@ -102,11 +102,11 @@ def test_the_interval_holds_the_truth_as_often_as_it_says(
     of_seed, of_item, noise, most
 ):
     generator = np.random.default_rng(5)
-    trials = 300
+    trials = 160
     inside = 0
     for trial in range(trials):
         values = crossed(generator, 3, 50, of_seed, of_item, noise)
-        low, high = paired_difference([values], 400, seed=trial).interval
+        low, high = paired_difference([values], 300, seed=trial).interval
         inside += low <= 0 <= high
     assert 0.93 <= inside / trials <= most
 
