@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -19,6 +20,7 @@ from benchmarks.experiments.kinds import kind_of
 from benchmarks.experiments.queue import PREPARED, Options, jobs
 from benchmarks.models.build import build_network
 from benchmarks.runs.command_line import ConfigError
+from benchmarks.runs.config import ModelConfig, SurrogateConfig
 from benchmarks.tasks.train import build_loss, build_readout
 from sj_ext.registry import UnknownNameError
 
@@ -143,6 +145,9 @@ SHAPES = {
 }
 
 
+_built: set[str] = set()
+
+
 @pytest.mark.parametrize("name", available())
 def test_networks_masks_readouts_and_losses_can_be_built(name):
     experiment = read_experiment(name)
@@ -151,20 +156,29 @@ def test_networks_masks_readouts_and_losses_can_be_built(name):
         seeds = tuple(experiment.seeds_of(size))
         seeds = seeds if kind.all_seeds_at_once else seeds[:1]
         for job in jobs(experiment, Options(size=size, seeds=seeds)):
-            if job.config.name.startswith("cka_depth"):
-                continue  # deep networks take seconds; their description is the others'
             for training in kind.trainings(job.config):
-                shape = SHAPES[training.data.name]
-                frames = EventFrames(
-                    torch.zeros(1, 1, *shape, dtype=torch.uint8),
-                    torch.zeros(1, dtype=torch.int64),
-                    ("0/one",),
-                    tuple(map(str, range(10))),
-                )
-                with torch.device("meta"):
-                    build_network(training, frames)
                 build_readout(training)
                 build_loss(training)
+                # Once in all files: a large network, and its neurons in a small one.
+                small = ModelConfig(kwargs={"channels": [4]})
+                plain = replace(training, surrogate=SurrogateConfig())
+                for which in (plain, replace(training, model=small)):
+                    build_once(which)
+
+
+def build_once(training):
+    parts = (training.data.name, training.model, training.neuron, training.surrogate)
+    if repr(parts) in _built or training.model.kwargs.get("depth", 0) > 56:
+        return  # very deep ones take seconds; the description is that of the others
+    _built.add(repr(parts))
+    frames = EventFrames(
+        torch.zeros(1, 1, *SHAPES[training.data.name], dtype=torch.uint8),
+        torch.zeros(1, dtype=torch.int64),
+        ("0/one",),
+        tuple(map(str, range(10))),
+    )
+    with torch.device("meta"):
+        build_network(training, frames)
 
 
 @pytest.mark.parametrize("name", available())
