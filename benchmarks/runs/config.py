@@ -148,7 +148,8 @@ class SurrogateConfig:
             layer gets the window that keeps this share of its derivatives on the
             training part: `calibrate_window: {density: 0.3}`; or, with
             `{share_of_base: 0.5}`, this share of its own density without a mask. The
-            widths are kept in checkpoint and result. None leaves the `half_width` of the mask.
+            widths are kept in checkpoint and result. None leaves the `half_width` of
+            the mask.
     """
 
     base: str = "PiecewiseQuadratic"

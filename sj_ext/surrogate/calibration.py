@@ -145,7 +145,9 @@ class _Histogram(SurrogateFunctionBase):
         self._counts = counts if self._counts is None else self._counts + counts
         if self._relative:
             nonzero = self._derivative(x).count_nonzero()
-            self._nonzero = nonzero if self._nonzero is None else self._nonzero + nonzero
+            self._nonzero = (
+                nonzero if self._nonzero is None else self._nonzero + nonzero
+            )
         return self.original.base(x)
 
     def _derivative(self, x: Tensor) -> Tensor:
