@@ -58,8 +58,8 @@ def calibrate_window(
     resting neurons are (-0.5 with threshold 0.5), no width may reach the density:
     then the nearest side is taken. Layers without a mask differ in density; with
     `share_of_base` each is brought to that share of its own, as a Bernoulli mask that
-    keeps this share of the derivatives does. With `torch.distributed` running, all processes
-    must call this, and choose the same widths from the batches of all.
+    keeps this share of the derivatives does. With `torch.distributed` running, all
+    processes must call this, and choose the same widths from the batches of all.
 
     The passes run in training mode without gradients, as the forward part of a
     training step. Nothing but the widths is changed: modes, buffers (batch norm),

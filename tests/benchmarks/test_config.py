@@ -195,7 +195,7 @@ def test_the_digest_follows_the_host(monkeypatch):
         ),
         (
             ["--surrogate.calibrate_window", "0.3"],
-            "`surrogate.calibrate_window` to be a mapping .* density, batches, share_of_base, got 0.3",
+            "`surrogate.calibrate_window` to be a mapping .* share_of_base, got 0.3",
         ),
         (
             [*WINDOW, *CALIBRATED, "--surrogate.calibrate_window.share_of_base", "0.5"],

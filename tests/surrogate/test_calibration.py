@@ -86,9 +86,9 @@ def test_each_layer_keeps_a_share_of_its_own_density_without_a_mask():
 
 
 def test_density_and_share_of_base_exclude_each_other():
-    with pytest.raises(ValueError, match="one of .*, got both"):
+    with pytest.raises(ValueError, match=r"one of .*, got both"):
         calibrate_window(network(), batches(), 0.3, share_of_base=0.5)
-    with pytest.raises(ValueError, match="one of .*, got neither"):
+    with pytest.raises(ValueError, match=r"one of .*, got neither"):
         calibrate_window(network(), batches())
 
 
