@@ -14,7 +14,7 @@ from typing import Any
 from benchmarks import data
 from benchmarks.experiments.description import Cell, Experiment, Size
 from benchmarks.experiments.kinds import Kind, Measured, Origin, Wanted, kind_of
-from benchmarks.experiments.rows import Row, add_rows, read_rows
+from benchmarks.experiments.rows import OWN_RESULTS, TUNING, Row, add_rows, read_rows
 from benchmarks.runs.command_line import ConfigError, read_as
 from benchmarks.runs.labels import said
 from benchmarks.runs.progress import Reporter, duration
@@ -45,7 +45,7 @@ class Options:
     seeds: tuple[int, ...] | None = None
     shard: tuple[int, int] = (1, 1)
     runs: Path = Path("runs/experiments")
-    results: Path = Path("experiments.csv")
+    results: Path = OWN_RESULTS
     workers: int = 2
 
 
@@ -82,12 +82,14 @@ class Job:
         arm: Label of the cell.
         label: What progress and errors call it.
         config: Of the task.
+        settings: What tuning chose, or tries here; empty without.
     """
 
     task: str
     arm: str
     label: str
     config: Any
+    settings: str = ""
 
     @property
     def kind(self) -> Kind:
@@ -142,7 +144,7 @@ def run_experiment(
         reporter: Shows progress.
 
     Returns:
-        The rows of this machine's part.
+        The rows of this machine's part, those of the tuning first.
 
     Raises:
         ConfigError: If the shard is none, or seeds are of the tuning.
@@ -159,12 +161,12 @@ def run_experiment(
             f"Expected `seeds` without that of the tuning, {experiment.tuning.seed}."
         )
     found = found[number - 1 :: of]
-    chosen = _tuned(experiment, options, found, reporter)
+    chosen, rows = _tuned(experiment, options, found, reporter)
+    add_rows(options.results, rows)
     study = [
         _job(experiment, options, point, chosen.get(point.cell.label, {}))
         for point in found
     ]
-    rows: list[Row] = []
     for job in _done(experiment, options, study, reporter):
         new = list(_rows(experiment, options.size, job))
         rows += new
@@ -201,7 +203,7 @@ def _job(
         config = read_as(kind.config, words, _PROG)
     except ConfigError as error:
         raise ConfigError(f"{experiment.name}, {point.label}: {error}") from None
-    return Job(experiment.task, point.cell.label, point.label, config)
+    return Job(experiment.task, point.cell.label, point.label, config, _said(more))
 
 
 def _tuned(
@@ -209,8 +211,8 @@ def _tuned(
     options: Options,
     found: Sequence[Point],
     reporter: Reporter,
-) -> dict[str, Mapping[str, Any]]:
-    """Try the candidates of each cell, and take those that validate best."""
+) -> tuple[dict[str, Mapping[str, Any]], list[Row]]:
+    """Try the candidates of each cell, take those that validate best, and tell all."""
     split = experiment.splits_of(options.size)[0]
     cells = {point.cell.label: point.cell for point in found}
     tried: dict[str, list[tuple[Mapping[str, Any], Job]]] = {}
@@ -222,13 +224,16 @@ def _tuned(
                 (settings, replace(job, label=f"{job.label}, {_said(settings)}"))
             )
     if not tried:
-        return {}
+        return {}, []
     trials = [job for candidates in tried.values() for _, job in candidates]
     for _ in _done(experiment, options, trials, reporter, "tuning"):
         pass
     chosen: dict[str, Mapping[str, Any]] = {}
+    rows = []
     for label, candidates in tried.items():
-        accuracy = [_validated(job) for _, job in candidates]
+        found_rows = [_tuning_row(experiment, options.size, j) for _, j in candidates]
+        rows += found_rows
+        accuracy = [row.measured for row in found_rows]
         # The first of equals.
         best = accuracy.index(max(accuracy))
         chosen[label] = candidates[best][0]
@@ -240,13 +245,14 @@ def _tuned(
             f"{experiment.name}: {label} takes {_said(chosen[label])} "
             f"(validation accuracy: {outcomes})"
         )
-    return chosen
+    return chosen, rows
 
 
-def _validated(job: Job) -> float:
-    for _, measured in job.kind.results(job.config):
+def _tuning_row(experiment: Experiment, size: Size, job: Job) -> Row:
+    for origin, measured in job.kind.results(job.config):
         if measured.metric == "validation_accuracy":
-            return measured.value
+            validated = replace(measured, metric=TUNING)
+            return _row(experiment, size, job.arm, origin, validated, job.settings)
     raise ConfigError(
         f"Expected a split with a validation part to tune on, got {job.config.split}."
     )
@@ -329,11 +335,16 @@ def _rows(experiment: Experiment, size: Size, job: Job) -> Iterator[Row]:
     for origin, measured in job.kind.results(job.config):
         inner = measured.arm
         arm = inner if inner and single else ", ".join(filter(None, [job.arm, inner]))
-        yield _row(experiment, size, arm, origin, measured)
+        yield _row(experiment, size, arm, origin, measured, job.settings)
 
 
 def _row(
-    experiment: Experiment, size: Size, arm: str, origin: Origin, measured: Measured
+    experiment: Experiment,
+    size: Size,
+    arm: str,
+    origin: Origin,
+    measured: Measured,
+    settings: str,
 ) -> Row:
     reported = experiment.reported_for(arm, measured.metric)
     environment = origin.environment
@@ -364,4 +375,5 @@ def _row(
         threads=environment["threads"],
         date=origin.ended,
         digest=origin.digest,
+        settings=settings,
     )

@@ -18,7 +18,9 @@ from sj_ext.files import write_text
 
 __all__ = [
     "COLUMNS",
+    "OWN_RESULTS",
     "RESULTS",
+    "TUNING",
     "Row",
     "RowError",
     "add_rows",
@@ -27,7 +29,11 @@ __all__ = [
 ]
 
 RESULTS = Path(__file__).resolve().parent.parent / "results" / "experiments.csv"
+"""Published results, part of the repository."""
+OWN_RESULTS = Path("runs/experiments.csv")
 """Where results of experiments are collected unless another file is named."""
+TUNING = "tuning_validation_accuracy"
+"""Metric of the runs that try settings for an arm before the study."""
 
 
 class RowError(ValueError):
@@ -64,6 +70,8 @@ class Row:
         threads: CPU threads of the process.
         date: On which the run ended (UTC).
         digest: Of the run's configuration; ends the name of its folder.
+        settings: What tuning chose for the arm; of a run that tries a candidate
+            (`tuning_validation_accuracy`), the candidate. Empty without tuning.
     """
 
     experiment: str
@@ -91,6 +99,7 @@ class Row:
     threads: int
     date: str
     digest: str
+    settings: str = ""
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -107,13 +116,21 @@ class Row:
             self.metric,
             self.split,
             self.seeds,
+            # Candidates stand side by side; what was chosen anew replaces a result.
+            self.settings if self.metric == TUNING else "",
         )
 
 
 COLUMNS = tuple(field.name for field in fields(Row))
 """In the order of the file."""
 
-_MAY_BE_EMPTY = {"reported", "reported_deviation", "reported_source", "deviation"}
+_MAY_BE_EMPTY = {
+    "reported",
+    "reported_deviation",
+    "reported_source",
+    "deviation",
+    "settings",
+}
 
 
 def read_rows(path: str | os.PathLike[str]) -> list[Row]:

@@ -126,10 +126,13 @@ class CalibrationConfig:
         density: Share of the surrogate derivatives that a window keeps, in (0, 1).
         batches: How many training batches of each process are measured; None takes
             all.
+        share_of_base: In place of `density`: share that each layer keeps of those of
+            its derivatives that are not zero without a mask, in (0, 1).
     """
 
-    density: float
+    density: float | None = None
     batches: int | None = None
+    share_of_base: float | None = None
 
 
 @dataclass
@@ -143,8 +146,10 @@ class SurrogateConfig:
         schedule: How a number of the mask changes while training; None leaves it.
         calibrate_window: With `mask: {name: window}`: before training begins, each
             layer gets the window that keeps this share of its derivatives on the
-            training part: `calibrate_window: {density: 0.3}`. The widths are kept in
-            checkpoint and result. None leaves the `half_width` of the mask.
+            training part: `calibrate_window: {density: 0.3}`; or, with
+            `{share_of_base: 0.5}`, this share of its own density without a mask. The
+            widths are kept in checkpoint and result. None leaves the `half_width` of
+            the mask.
     """
 
     base: str = "PiecewiseQuadratic"
@@ -333,6 +338,9 @@ class TrainConfig:
             # A run without them is the same as before there were these keys.
             if content["data"][key] is None:
                 del content["data"][key]
+        calibration = content["surrogate"]["calibrate_window"]
+        if calibration is not None and calibration["share_of_base"] is None:
+            del calibration["share_of_base"]
         content["host"] = host.RELEASE
         # As before there were these keys: those runs keep their folders.
         if not self.test_every_epoch:
@@ -463,10 +471,20 @@ def _check_calibration(
             "Expected `surrogate.mask` to be {name: window}, and no more, where "
             f"`surrogate.calibrate_window` is given, got {surrogate.mask}."
         )
-    if not 0 < calibration.density < 1:
+    shares = {
+        key: share
+        for key in ("density", "share_of_base")
+        if (share := getattr(calibration, key)) is not None
+    }
+    if len(shares) != 1:
         raise ConfigError(
-            "Expected `surrogate.calibrate_window.density` in (0, 1), got "
-            f"{calibration.density}."
+            "Expected one of `density` and `share_of_base` in "
+            f"`surrogate.calibrate_window`, got {shares or 'neither'}."
         )
+    for key, share in shares.items():
+        if not 0 < share < 1:
+            raise ConfigError(
+                f"Expected `surrogate.calibrate_window.{key}` in (0, 1), got {share}."
+            )
     if calibration.batches is not None:
         at_least("surrogate.calibrate_window.batches", calibration.batches, 1)

@@ -13,6 +13,8 @@ from benchmarks.statistics.effect import Effect, standardised
 from benchmarks.statistics.power import ALPHA, smallest_detectable_difference
 
 RESAMPLES = 10_000
+FEWEST_PAIRS = 3
+"""Fewer pairs of runs give no p value: how much trainings differ is not known."""
 
 
 @dataclass(frozen=True)
@@ -25,9 +27,8 @@ class PairedDifference:
         degrees_of_freedom: Effective ones, of all levels together; infinite where
             nothing varies.
         interval: 95% interval: t times the standard error around the estimate.
-        percentiles: 95% interval by the percentiles of the resampled means, which is
-            too narrow for few seeds.
-        p_value: Two-sided, of no difference, by the same t.
+        p_value: Two-sided, of no difference, by the same t; to be shown where the
+            comparison is `testable`.
         effect: The differences of runs in their deviation; None of fewer than three.
         splits: How many.
         seeds: How many in each split.
@@ -38,7 +39,6 @@ class PairedDifference:
     standard_error: float
     degrees_of_freedom: float
     interval: tuple[float, float]
-    percentiles: tuple[float, float]
     p_value: float
     effect: Effect | None
     splits: int
@@ -58,9 +58,14 @@ class PairedDifference:
         )
 
     @property
+    def testable(self) -> bool:
+        """Whether there are runs enough for a p value."""
+        return self.runs >= FEWEST_PAIRS
+
+    @property
     def significant(self) -> bool:
         """Whether the difference is detected at the 5% level."""
-        return self.p_value < ALPHA
+        return self.testable and self.p_value < ALPHA
 
 
 def paired_difference(
@@ -103,13 +108,11 @@ def paired_difference(
     else:
         half = float(stats.t.ppf(1 - ALPHA / 2, df)) * error
         p_value = 2 * float(stats.t.sf(abs(estimate) / error, df))
-    low, high = np.percentile(means, [100 * ALPHA / 2, 100 * (1 - ALPHA / 2)])
     return PairedDifference(
         estimate=estimate,
         standard_error=error,
         degrees_of_freedom=df,
         interval=(estimate - half, estimate + half),
-        percentiles=(float(low), float(high)),
         p_value=p_value,
         effect=standardised(np.concatenate([v.mean(axis=1) for v in groups]).tolist()),
         splits=len(groups),

@@ -1,7 +1,6 @@
 """What a comparison can see at all: the smallest difference that it would detect."""
 
 import math
-from collections.abc import Sequence
 
 import numpy as np
 from scipy import optimize, stats
@@ -79,19 +78,3 @@ def power_at(shift: float, degrees_of_freedom: float, alpha: float = ALPHA) -> f
         below = stats.nct.cdf(-critical, degrees_of_freedom, shift)
     # scipy gives NaN for a far tail that is zero.
     return float(np.nan_to_num(above) + np.nan_to_num(below))
-
-
-def of_pairs(differences: Sequence[float]) -> float | None:
-    """Find what paired runs could have detected, from their deviation.
-
-    Args:
-        differences: One a pair of runs.
-
-    Returns:
-        The smallest detectable difference; None of fewer than two pairs.
-    """
-    n = len(differences)
-    if n < 2:
-        return None
-    error = float(np.std(differences, ddof=1)) / math.sqrt(n)
-    return smallest_detectable_difference(error, n - 1)

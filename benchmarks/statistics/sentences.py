@@ -1,6 +1,13 @@
 """What a comparison shows, and what it does not, in plain words."""
 
-from benchmarks.statistics.paired import PairedDifference
+from collections.abc import Sequence
+
+from benchmarks.statistics.paired import FEWEST_PAIRS, PairedDifference
+
+UNTESTED = (
+    f"Fewer than {FEWEST_PAIRS} paired runs give no p value: differences are "
+    "described, not tested."
+)
 
 
 def verdict(found: PairedDifference, first: str, second: str, unit: str) -> list[str]:
@@ -16,10 +23,13 @@ def verdict(found: PairedDifference, first: str, second: str, unit: str) -> list
         Sentences.
     """
     low, high = found.interval
+    p_value = f", p {p_text(found.p_value)}" if found.testable else ""
     said = [
         f"{first} less {second}: {signed(found.estimate)} {unit}, 95% interval "
-        f"{signed(low)} to {signed(high)}, p {p_text(found.p_value)}."
+        f"{signed(low)} to {signed(high)}{p_value}."
     ]
+    if not found.testable:
+        return [*said, UNTESTED, *cautions([found])]
     detectable = f"{found.smallest_detectable:.2f} {unit}"
     if found.significant:
         better, worse = (first, second) if found.estimate > 0 else (second, first)
@@ -30,31 +40,33 @@ def verdict(found: PairedDifference, first: str, second: str, unit: str) -> list
             f"less than {detectable} would more often than in one case of five go "
             "undetected here."
         )
-    return said + cautions(found)
+    return said + cautions([found])
 
 
-def cautions(found: PairedDifference) -> list[str]:
-    """Say what the interval leaves out.
+def cautions(found: Sequence[PairedDifference]) -> list[str]:
+    """Say what intervals leave out.
 
     Args:
-        found: A comparison.
+        found: Comparisons of one experiment.
 
     Returns:
         Sentences; none where splits, seeds and items are all several.
     """
     said = []
-    if max(found.seeds) == 1:
+    seeds = max(max(one.seeds) for one in found)
+    splits = max(one.splits for one in found)
+    if seeds == 1:
         said.append(
             "One training seed: the interval covers the choice of test recordings "
             "alone; two trainings of the same arm may differ by more."
         )
-    elif max(found.seeds) < 3:
+    elif seeds < 3:
         said.append("Two training seeds say little about how much trainings differ.")
-    if found.splits == 1:
+    if splits == 1:
         said.append("One split: how much others would differ is not covered.")
-    elif found.splits == 2:
+    elif splits == 2:
         said.append("Two splits say little about how much splits differ.")
-    if max(found.items) == 1:
+    if max(max(one.items) for one in found) == 1:
         said.append(
             "Only figures of whole runs were found: test recordings are not resampled."
         )

@@ -6,7 +6,7 @@ from typing import Literal
 
 from jsonargparse import ArgumentParser
 
-from benchmarks.experiments.rows import RESULTS, Row, read_rows
+from benchmarks.experiments.rows import OWN_RESULTS, Row, read_rows
 from benchmarks.runs.command_line import ConfigError
 from benchmarks.runs.progress import Reporter
 from benchmarks.statistics.arms import (
@@ -30,7 +30,7 @@ def main(arguments: Sequence[str], reporter: Reporter) -> None:
         "--runs", type=Path, default=Path("runs"), help="where run folders lie"
     )
     parser.add_argument(
-        "--results", type=Path, default=RESULTS, help="the table of results"
+        "--results", type=Path, default=OWN_RESULTS, help="the table of results"
     )
     parser.add_argument(
         "--size", type=Literal["demo", "full"], help="of the experiment, if it has both"

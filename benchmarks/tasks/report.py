@@ -5,7 +5,7 @@ from pathlib import Path
 
 from jsonargparse import ArgumentParser
 
-from benchmarks.experiments.rows import RESULTS, Row, read_rows
+from benchmarks.experiments.rows import OWN_RESULTS, Row, read_rows
 from benchmarks.report.experiments.heat_map import read_heat_map, stored_maps
 from benchmarks.report.experiments.page import write_experiments
 from benchmarks.report.experiments.summary import summarized
@@ -23,7 +23,7 @@ def main(arguments: Sequence[str], reporter: Reporter) -> None:
     parser.add_argument(
         "--results",
         type=Path,
-        default=RESULTS,
+        default=OWN_RESULTS,
         help="a table of results, or a folder whose tables are taken together",
     )
     parser.add_argument("--output", type=Path, default=Path("runs/report"))

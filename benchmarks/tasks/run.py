@@ -9,7 +9,7 @@ from jsonargparse import ArgumentParser
 
 from benchmarks.experiments.description import available, read_experiment
 from benchmarks.experiments.queue import Options, run_experiment
-from benchmarks.experiments.rows import RESULTS
+from benchmarks.experiments.rows import OWN_RESULTS
 from benchmarks.runs.command_line import ConfigError
 from benchmarks.runs.progress import Reporter, duration
 
@@ -39,7 +39,11 @@ def main(arguments: Sequence[str], reporter: Reporter) -> None:
     parser.add_argument("--shard", default="1/1", help="part i of n machines: i/n")
     parser.add_argument("--runs", type=Path, default=_RUNS, help="folder of all runs")
     parser.add_argument(
-        "--results", type=Path, default=RESULTS, help="table of results"
+        "--results",
+        type=Path,
+        default=OWN_RESULTS,
+        help="table of results; what is published is named: "
+        "benchmarks/results/experiments.csv",
     )
     parser.add_argument(
         "--workers",

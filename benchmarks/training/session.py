@@ -113,7 +113,11 @@ class Session:
         training.sampler.set_epoch(0)  # type: ignore[attr-defined]
         with self.fabric.autocast():
             found = calibrate_window(
-                self.network, inputs(), settings.density, settings.batches
+                self.network,
+                inputs(),
+                settings.density,
+                settings.batches,
+                share_of_base=settings.share_of_base,
             )
         self.windows = {name: window._asdict() for name, window in found.items()}
 

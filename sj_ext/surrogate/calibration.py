@@ -44,8 +44,10 @@ class CalibratedWindow(NamedTuple):
 def calibrate_window(
     net: nn.Module,
     loader: Iterable[Any],
-    density: float,
+    density: float | None = None,
     batches: int | None = None,
+    *,
+    share_of_base: float | None = None,
 ) -> dict[str, CalibratedWindow]:
     """Set the width of each `WindowMask` so that it keeps a share of the derivatives.
 
@@ -54,8 +56,10 @@ def calibrate_window(
     layer). The density that is reported is counted, not estimated: it is what the
     width keeps of the measured x, in float32. Where many x are equal, as those of
     resting neurons are (-0.5 with threshold 0.5), no width may reach the density:
-    then the nearest side is taken. With `torch.distributed` running, all processes
-    must call this, and choose the same widths from the batches of all.
+    then the nearest side is taken. Layers without a mask differ in density; with
+    `share_of_base` each is brought to that share of its own, as a Bernoulli mask that
+    keeps this share of the derivatives does. With `torch.distributed` running, all
+    processes must call this, and choose the same widths from the batches of all.
 
     The passes run in training mode without gradients, as the forward part of a
     training step. Nothing but the widths is changed: modes, buffers (batch norm),
@@ -66,25 +70,35 @@ def calibrate_window(
             one has a `WindowMask`.
         loader: Gives inputs `[T, N, ...]`, or tuples that begin with one; the
             network's states are reset before each.
-        density: Share to be kept, in (0, 1).
+        density: Share to be kept in every layer, in (0, 1).
         batches: How many batches to measure; None takes all.
+        share_of_base: In place of `density`: share of those derivatives of the layer
+            that are not zero without a mask, in (0, 1).
 
     Returns:
         Half width and achieved density by the name of the layer: of the neuron that
         holds the surrogate, or of a surrogate that stands alone.
 
     Raises:
-        ValueError: If `density` is out of range, no layer has a `WindowMask`, two
+        ValueError: If not one of `density` and `share_of_base` is given, it is out of
+            range, no layer has a `WindowMask`, two
             layers share one, the loader gives no batch, or a layer saw no x.
     """
-    bounded("density", density, "(0, 1)")
+    if (density is None) == (share_of_base is None):
+        raise ValueError(
+            "Expected one of `density` and `share_of_base`, got "
+            f"{'neither' if density is None else 'both'}."
+        )
+    relative = density is None
+    share = share_of_base if density is None else density
+    bounded("share_of_base" if relative else "density", share, "(0, 1)")
     windows = _windows(net)
     device = _device(net)
     with _undisturbed(net, device), ExitStack() as restored:
         measured = {}
         for name, (parent, attribute) in windows.items():
             original = getattr(parent, attribute)
-            measured[name] = _Histogram(original)
+            measured[name] = _Histogram(original, relative)
             setattr(parent, attribute, measured[name])
             restored.callback(setattr, parent, attribute, original)
         net.train()
@@ -96,7 +110,7 @@ def calibrate_window(
             count += 1
     if count == 0:
         raise ValueError("Expected `loader` to give at least one batch, got none.")
-    chosen = {name: histogram.edge(density) for name, histogram in measured.items()}
+    chosen = {name: histogram.edge(share) for name, histogram in measured.items()}
     unseen = [name for name, found in chosen.items() if found is None]
     if unseen:
         raise ValueError(
@@ -112,30 +126,51 @@ def calibrate_window(
 
 
 class _Histogram(SurrogateFunctionBase):
-    """Stands in for a surrogate and counts its |x|; its own class is never fused."""
+    """Stands in for a surrogate and counts its |x|; its own class is never fused.
 
-    def __init__(self, original: MaskedSurrogate) -> None:
+    With `relative` it counts the derivatives of the base that are not zero as well.
+    """
+
+    def __init__(self, original: MaskedSurrogate, relative: bool) -> None:
         super().__init__(spiking=original.spiking)
         # As a submodule, so that what the host collects for resetting is complete.
         self.original = original
+        self._relative = relative
         self._counts: Tensor | None = None
+        self._nonzero: Tensor | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         bins = x.detach().abs().float().contiguous().view(torch.int32) >> _CUT_BITS
         counts = torch.bincount(bins.flatten(), minlength=_BINS)
         self._counts = counts if self._counts is None else self._counts + counts
+        if self._relative:
+            nonzero = self._derivative(x).count_nonzero()
+            self._nonzero = (
+                nonzero if self._nonzero is None else self._nonzero + nonzero
+            )
         return self.original.base(x)
 
-    def edge(self, density: float) -> CalibratedWindow | None:
-        """Find the bin edge below which the share of |x| is nearest to `density`."""
+    def _derivative(self, x: Tensor) -> Tensor:
+        with torch.enable_grad():
+            x = x.detach().requires_grad_()
+            (derivative,) = torch.autograd.grad(self.original.base(x).sum(), x)
+        return derivative
+
+    def edge(self, share: float) -> CalibratedWindow | None:
+        """Find the bin edge below which the share of |x| is nearest to the wanted."""
         if self._counts is None:
             return None
         if is_distributed():
             dist.all_reduce(self._counts)
+            if self._nonzero is not None:
+                dist.all_reduce(self._nonzero)
         counts = self._counts.cpu()
+        elements = counts.sum().double()
+        density = share
+        if self._nonzero is not None:
+            density = share * float(self._nonzero.cpu().double() / elements)
         below = counts.cumsum(0) - counts
-        share = below.double() / counts.sum().double()
-        candidates = share[_SMALLEST_NORMAL:_INFINITY]
+        candidates = (below.double() / elements)[_SMALLEST_NORMAL:_INFINITY]
         # argmin may return any of equals: among widths that keep the same, the least.
         error = (candidates - density).abs()
         first = int((error == error.min()).nonzero()[0])

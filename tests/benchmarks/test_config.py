@@ -195,7 +195,19 @@ def test_the_digest_follows_the_host(monkeypatch):
         ),
         (
             ["--surrogate.calibrate_window", "0.3"],
-            "`surrogate.calibrate_window` to be a mapping .* density, batches, got 0.3",
+            "`surrogate.calibrate_window` to be a mapping .* share_of_base, got 0.3",
+        ),
+        (
+            [*WINDOW, *CALIBRATED, "--surrogate.calibrate_window.share_of_base", "0.5"],
+            "Expected one of `density` and `share_of_base` .* got {'density': 0.3",
+        ),
+        (
+            [*WINDOW, "--surrogate.calibrate_window.batches", "2"],
+            "Expected one of `density` and `share_of_base` .* got neither",
+        ),
+        (
+            [*WINDOW, "--surrogate.calibrate_window.share_of_base", "1"],
+            r"`surrogate.calibrate_window.share_of_base` in \(0, 1\), got 1",
         ),
         (
             [*BERNOULLI, *CALIBRATED],

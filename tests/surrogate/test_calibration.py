@@ -59,6 +59,39 @@ def test_each_layer_reaches_the_density_on_the_batches_it_was_calibrated_on(dens
         assert found[name].density == pytest.approx(density, abs=0.005)
 
 
+def test_each_layer_keeps_a_share_of_its_own_density_without_a_mask():
+    net, loader = network(), batches()
+    net[3].p = 0.0
+    triangle = {"base": "PiecewiseQuadratic", "base_kwargs": {"alpha": 2.0}}
+    for name in (2, 5):
+        net[name].surrogate_function = MaskedSurrogate(mask=WindowMask(), **triangle)
+
+    def densities():
+        with gradient_density(net) as measured:
+            for x_seq in loader:
+                functional.reset_net(net)
+                net(x_seq)
+        return {name: found.density for name, found in measured.layers.items()}
+
+    for name in (2, 5):
+        net[name].surrogate_function.mask_active = False
+    base = densities()
+    assert abs(base["2"] - base["5"]) > 0.05, "one density would not fit both"
+    for name in (2, 5):
+        net[name].surrogate_function.mask_active = True
+    found = calibrate_window(net, loader, share_of_base=0.5)
+    for name, density in densities().items():
+        assert density == pytest.approx(0.5 * base[name], abs=0.005)
+        assert found[name].density == density
+
+
+def test_density_and_share_of_base_exclude_each_other():
+    with pytest.raises(ValueError, match=r"one of .*, got both"):
+        calibrate_window(network(), batches(), 0.3, share_of_base=0.5)
+    with pytest.raises(ValueError, match=r"one of .*, got neither"):
+        calibrate_window(network(), batches())
+
+
 def test_where_many_potentials_are_equal_the_nearest_side_is_taken():
     node = neuron.IFNode(
         v_threshold=0.5, surrogate_function=MaskedSurrogate("ATan", WindowMask())

@@ -2,22 +2,19 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 from scipy import stats
 
-from benchmarks.experiments.rows import Row
+from benchmarks.experiments.rows import TUNING, Row
 from benchmarks.report.experiments.metrics import PRIMARY, ordered, unit
 from benchmarks.report.experiments.outline import Outline, outline_of
 from benchmarks.statistics.arms import by_pair, paired_values
 from benchmarks.statistics.holm import holm
 from benchmarks.statistics.items import TestedRun, differences, read_run
 from benchmarks.statistics.paired import PairedDifference, paired_difference
-
-FEWEST_PAIRS = 3
-"""Fewer pairs of runs give no p value, unless single recordings are known."""
 
 
 @dataclass(frozen=True)
@@ -85,12 +82,17 @@ class ArmSummary:
         figures: By metric.
         reported: What others report of it.
         comparison: None of the reference itself, and where nothing pairs.
+        settings: What tuning chose for its runs; several where splits were tuned
+            apart, none without tuning.
+        tuning: Validation accuracy of each candidate that was tried, in percent.
     """
 
     label: str
     figures: Mapping[str, Estimate]
     reported: tuple[Reported, ...]
     comparison: Comparison | None = None
+    settings: tuple[str, ...] = ()
+    tuning: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -161,11 +163,18 @@ def summarized(
 def _experiment(
     name: str, size: str, rows: Sequence[Row], folders: Mapping[str, Path]
 ) -> ExperimentSummary:
-    outline = outline_of(name, size, list(dict.fromkeys(row.arm for row in rows)))
+    tried = [row for row in rows if row.metric == TUNING]
+    studied = [row for row in rows if row.metric != TUNING]
+    # Of a study that has not come beyond its tuning, the tuning is shown.
+    labels = dict.fromkeys(row.arm for row in studied or tried)
+    outline = outline_of(name, size, list(labels))
     by_arm = {
-        label: [row for row in rows if row.arm == label] for label in outline.arms
+        label: [row for row in studied if row.arm == label] for label in outline.arms
     }
-    arms = [_arm(label, found) for label, found in by_arm.items()]
+    arms = [
+        _arm(label, found, [row for row in tried if row.arm == label])
+        for label, found in by_arm.items()
+    ]
     comparisons = {
         label: _compared(by_arm, label, reference, folders)
         for label, reference in outline.references.items()
@@ -174,7 +183,7 @@ def _experiment(
         name,
         size,
         outline,
-        tuple(ordered(row.metric for row in rows)),
+        tuple(ordered(row.metric for row in studied)),
         tuple(
             replace(arm, comparison=comparison)
             for arm, comparison in zip(arms, _adjusted(arms, comparisons), strict=True)
@@ -183,7 +192,7 @@ def _experiment(
     )
 
 
-def _arm(label: str, rows: Sequence[Row]) -> ArmSummary:
+def _arm(label: str, rows: Sequence[Row], tried: Sequence[Row]) -> ArmSummary:
     metrics = ordered(row.metric for row in rows)
     reported = {
         (row.reported, row.reported_deviation, row.reported_source): Reported(
@@ -196,7 +205,13 @@ def _arm(label: str, rows: Sequence[Row]) -> ArmSummary:
         metric: estimate([row for row in rows if row.metric == metric])
         for metric in metrics
     }
-    return ArmSummary(label, figures, tuple(reported.values()))
+    return ArmSummary(
+        label,
+        figures,
+        tuple(reported.values()),
+        settings=tuple(dict.fromkeys(row.settings for row in rows if row.settings)),
+        tuning={row.settings: row.measured for row in tried},
+    )
 
 
 def estimate(rows: Sequence[Row]) -> Estimate:
@@ -277,7 +292,7 @@ def _adjusted(
     tested = [
         number
         for number, one in enumerate(found)
-        if one is not None and (one.of_items or one.difference.runs >= FEWEST_PAIRS)
+        if one is not None and one.difference.testable
     ]
     p_values = [found[number].difference.p_value for number in tested]
     for number, adjusted in zip(tested, holm(p_values), strict=True):

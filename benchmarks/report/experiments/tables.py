@@ -17,6 +17,7 @@ from benchmarks.report.experiments.summary import (
     ExperimentSummary,
     Reported,
 )
+from benchmarks.statistics.sentences import UNTESTED, cautions
 
 SECOND_HAND = "second-hand"
 _MOST = 6
@@ -45,7 +46,8 @@ class Column:
     Attributes:
         heading: Over it.
         group: Over several columns: who has measured, or what is compared.
-        kind: `"arm"`, `"reported"`, `"measured"`, `"optimistic"` or `"compared"`.
+        kind: `"arm"`, `"reported"`, `"measured"`, `"optimistic"`, `"compared"` or
+            `"tuned"`.
         cells: One for each arm.
     """
 
@@ -66,7 +68,7 @@ def main_table(experiment: ExperimentSummary) -> list[Column]:
     """
     arms = experiment.arms
     shown = main_ones(experiment.metrics)
-    apart = not any(arm.reported or arm.comparison for arm in arms)
+    apart = not any(arm.reported or arm.comparison or arm.tuning for arm in arms)
     if apart and len(shown) > _MOST:
         return _metric_by_metric(experiment, shown)
     columns = [_labels(arms)]
@@ -76,7 +78,7 @@ def main_table(experiment: ExperimentSummary) -> list[Column]:
         group = "reported" if experiment.size == "full" else "reported, not of a demo"
         columns.append(Column("paper's figure", group, "reported", cells))
     columns += _measured(experiment, shown)
-    return columns + _comparisons(arms)
+    return columns + _comparisons(arms) + _tuning(arms)
 
 
 def other_table(experiment: ExperimentSummary) -> list[Column]:
@@ -183,6 +185,19 @@ def _comparisons(arms: Sequence[ArmSummary]) -> list[Column]:
     ]
 
 
+def _tuning(arms: Sequence[ArmSummary]) -> list[Column]:
+    if not any(arm.settings or arm.tuning for arm in arms):
+        return []
+    cells = tuple(map(_tuned, arms))
+    return [Column("settings, validation accuracy", "tuning", "tuned", cells)]
+
+
+def _tuned(arm: ArmSummary) -> Cell:
+    tried = "; ".join(f"{which} {number(v)}%" for which, v in arm.tuning.items())
+    chosen = "; ".join(arm.settings)
+    return Cell(chosen, f"of {tried}" if tried else "", chosen or None)
+
+
 def _reported(figures: Sequence[Reported]) -> Cell:
     if not figures:
         return Cell()
@@ -267,18 +282,17 @@ def sentences(experiment: ExperimentSummary) -> list[str]:
     Returns:
         Sentences.
     """
+    compared = [arm for arm in experiment.arms if arm.comparison is not None]
+    if not compared:
+        return []
+    differences = [arm.comparison.difference for arm in compared if arm.comparison]
     tested = [
         arm
-        for arm in experiment.arms
+        for arm in compared
         if arm.comparison is not None and arm.comparison.adjusted is not None
     ]
     if not tested:
-        few = any(arm.comparison for arm in experiment.arms)
-        return (
-            ["Too few paired runs for a p value: the differences are descriptions."]
-            if few
-            else []
-        )
+        return [UNTESTED, *cautions(differences)]
     shown = [arm for arm in tested if (arm.comparison.adjusted or 0) < 0.05]
     of = f"{len(tested)} compared arm{'s' * (len(tested) > 1)}"
     if shown:
@@ -296,10 +310,4 @@ def sentences(experiment: ExperimentSummary) -> list[str]:
             f"None of {of} differs from its reference after Holm's correction. "
             "Differences below the smallest detectable one would go unseen."
         )
-    said = [found]
-    differences = [arm.comparison.difference for arm in tested if arm.comparison]
-    if max(max(one.seeds) for one in differences) == 1:
-        said.append("One training seed: how much trainings differ is in no interval.")
-    if max(one.splits for one in differences) == 1:
-        said.append("One split: how much splits differ is in no interval.")
-    return said
+    return [found, *cautions(differences)]

@@ -10,7 +10,7 @@ import pytest
 from benchmarks.__main__ import main
 from benchmarks.experiments import queue
 from benchmarks.experiments.queue import Options, run_experiment
-from benchmarks.experiments.rows import read_rows
+from benchmarks.experiments.rows import TUNING, read_rows
 from benchmarks.runs.folder import RunFolder
 from benchmarks.runs.progress import Reporter
 
@@ -125,8 +125,16 @@ def test_each_arm_takes_the_settings_that_validate_best(tiny, tmp_path, capsys):
     experiment = tiny(seeds=[0], tuning=tuning)
     rows = run_experiment(experiment, options(tmp_path), Reporter())
     assert capsys.readouterr().out.count("takes lr 0.02 (validation accuracy") == 2
-    assert {row.seed for row in rows} == {"0"}
-    for row in rows:
+    tried = [row for row in rows if row.metric == TUNING]
+    assert [(row.arm, row.settings, row.seed) for row in tried] == [
+        (arm, f"lr {lr}", "100") for arm in ("base", "MSG") for lr in (1e-6, 0.02)
+    ]
+    study = [row for row in rows if row.metric != TUNING]
+    assert {(row.seed, row.settings) for row in study} == {("0", "lr 0.02")}
+    assert {row.key for row in read_rows(tmp_path / "rows.csv")} == {
+        row.key for row in rows
+    }
+    for row in study:
         (folder,) = (tmp_path / "train").glob(f"*-{row.digest}")
         assert "lr: 0.02" in (folder / "config.yaml").read_text()
     assert len(list((tmp_path / "train").glob("seed-100-*"))) == 4

@@ -7,8 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.experiments.queue import Options
 from benchmarks.experiments.rows import (
+    OWN_RESULTS,
     RESULTS,
+    TUNING,
     Row,
     RowError,
     add_rows,
@@ -48,6 +51,28 @@ ROW = Row(
 @pytest.fixture
 def path(tmp_path):
     return tmp_path / "results" / "experiments.csv"
+
+
+def test_results_are_published_by_name_alone():
+    assert Options().results == OWN_RESULTS
+    assert RESULTS.parent.name == "results"
+    assert OWN_RESULTS.parts[0] == "runs", "which no commit takes"
+
+
+def test_candidates_of_a_tuning_stand_beside_each_other(path):
+    tried = [
+        replace(ROW, metric=TUNING, settings=f"lr {lr}", seed="100")
+        for lr in (0.1, 0.2)
+    ]
+    add_rows(path, [*tried, replace(ROW, settings="lr 0.1")])
+    # What was chosen is no part of what a row is about.
+    add_rows(path, [replace(ROW, settings="lr 0.2")])
+    found = [(row.metric, row.settings) for row in read_rows(path)]
+    assert found == [
+        ("test_accuracy", "lr 0.2"),
+        (TUNING, "lr 0.1"),
+        (TUNING, "lr 0.2"),
+    ]
 
 
 def test_rows_are_read_back_as_written(path):

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from benchmarks.experiments.rows import add_rows
+from benchmarks.experiments.rows import TUNING, add_rows
 from benchmarks.report.experiments import figures
 from benchmarks.report.experiments.heat_map import heat_map, read_heat_map, stored_maps
 from benchmarks.report.experiments.latex import latex_tables
@@ -26,7 +26,8 @@ from benchmarks.report.readme.experiments import experiments_tables
 from benchmarks.runs.command_line import ConfigError
 from benchmarks.runs.progress import Reporter
 from benchmarks.statistics.holm import holm
-from benchmarks.statistics.power import of_pairs
+from benchmarks.statistics.power import smallest_detectable_difference
+from benchmarks.statistics.sentences import UNTESTED
 from benchmarks.tasks.report import main
 from tests.benchmarks.report import example
 
@@ -136,7 +137,9 @@ def test_arms_are_compared_with_their_reference_and_corrected_together(made_up):
         pairs = np.subtract(values[label], values["base"])
         assert found.reference == "base"
         assert found.difference.estimate == pytest.approx(pairs.mean())
-        expected = of_pairs(pairs.tolist())
+        expected = smallest_detectable_difference(
+            pairs.std(ddof=1) / len(pairs) ** 0.5, len(pairs) - 1
+        )
         assert float(detectable[label].text) == pytest.approx(expected, rel=0.05)
         p_values.append(found.difference.p_value)
     assert [found.adjusted for found in arms.values()] == holm(p_values)
@@ -145,15 +148,16 @@ def test_arms_are_compared_with_their_reference_and_corrected_together(made_up):
 def test_two_pairs_give_no_p_value(made_up):
     found = made_up["made_up_sweep"]
     assert all(cell.text == "" for cell in column(found, "p (Holm)").values())
-    assert sentences(found) == [
-        "Too few paired runs for a p value: the differences are descriptions."
+    assert sentences(found)[:2] == [
+        UNTESTED,
+        "Two training seeds say little about how much trainings differ.",
     ]
 
 
 def test_single_recordings_are_compared_where_runs_are_at_hand(made_run):
     rows, folders = [], {}
     for arm, wrong in (("base", 60), ("MSG", 20)):
-        for seed in range(2):
+        for seed in range(3):
             correct = (np.arange(200) + seed) % 200 >= wrong
             path = made_run(correct, name=arm, seed=seed)
             digest = path.name.rpartition("-")[2]
@@ -172,6 +176,12 @@ def test_single_recordings_are_compared_where_runs_are_at_hand(made_run):
     assert msg.comparison.difference.items == (200,)
     assert msg.comparison.difference.estimate == pytest.approx(20)
     assert msg.comparison.adjusted < 0.001
+    # Recordings do not stand in for trainings: of one seed nothing is tested.
+    one_seed = [row for row in rows if row.seed == "0"]
+    ((_, msg),) = (found.arms for found in summarized(one_seed, folders))
+    assert msg.comparison.of_items
+    assert msg.comparison.adjusted is None
+    assert msg.comparison.difference.interval[0] < 20
 
 
 def test_arms_that_differ_in_a_number_make_a_curve(made_up):
@@ -207,6 +217,40 @@ def test_marks_lie_where_their_figures_are(made_up):
             expected = first.at + (value - float(first.text)) * scale
             assert mark.x == pytest.approx(expected, abs=0.5)
             assert 0 <= mark.x <= 460
+
+
+def test_what_tuning_tried_and_took_stands_in_the_table():
+    rows = [
+        replace(example.ROW, arm=arm, seed=str(seed), settings=f"lr {lr}")
+        for arm, lr in (("base", 0.005), ("MSG", 0.015))
+        for seed in range(3)
+    ]
+    tried = [
+        replace(
+            example.ROW,
+            arm=arm,
+            metric=TUNING,
+            seed="100",
+            measured=measured,
+            settings=settings,
+        )
+        for arm, measured, settings in (
+            ("base", 93.5, "lr 0.005"),
+            ("base", 91.0, "lr 0.015"),
+            ("MSG", 90.25, "lr 0.005"),
+            ("MSG", 94.0, "lr 0.015"),
+        )
+    ]
+    (found,) = summarized([*tried, *rows])
+    assert [arm.label for arm in found.arms] == ["base", "MSG"]
+    cell = column(found, "settings")["MSG"]
+    assert cell.text == "lr 0.015"
+    assert cell.note == "of lr 0.005 90.25%; lr 0.015 94.00%"
+    assert TUNING not in found.metrics
+    assert "lr 0.005 90.25" in experiments_tables([*tried, *rows])
+    # Killed within the tuning: what was tried is shown all the same.
+    (found,) = summarized(tried)
+    assert column(found, "settings")["base"].note.startswith("of lr 0.005 93.50%")
 
 
 def test_effects_stand_beside_the_differences_they_belong_to(made_up):

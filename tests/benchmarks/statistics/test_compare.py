@@ -16,6 +16,8 @@ from benchmarks.runs.command_line import ConfigError
 from benchmarks.runs.progress import Reporter
 from benchmarks.statistics.arms import differing_settings, run_folders
 from benchmarks.statistics.items import differences, read_run
+from benchmarks.statistics.paired import paired_difference
+from benchmarks.statistics.sentences import verdict
 from benchmarks.tasks.compare import main
 from sj_ext.registry import UnknownNameError
 
@@ -68,10 +70,13 @@ def table(tmp_path):
 def test_two_runs_are_compared_recording_by_recording(made_run):
     right = np.arange(200) >= 60
     better = made_run(np.arange(200) >= 20, name="better")
+    # Two trainings: no p value, however many recordings tell them apart.
     said = compare(better, made_run(right, name="worse"))
     assert "1 paired run, 1 split, 200 test recordings" in said
     assert "+20.00 points" in said
-    assert "the difference is detected" in said
+    assert "Fewer than 3 paired runs give no p value" in said
+    assert ", p " not in said
+    assert "detected" not in said.split("Smallest detectable")[0]
     assert "One training seed" in said
     # Discordant in 40 of 200, always the same way: s^2 = 0.2 x 0.8 x 200 / 199.
     error = 100 * (0.2 * 0.8 / 199) ** 0.5
@@ -81,10 +86,14 @@ def test_two_runs_are_compared_recording_by_recording(made_run):
 
 def test_equal_runs_show_no_difference_and_say_what_could_have_been_seen(made_run):
     items = np.arange(300)
-    one, other = (made_run(items % k != 0, name=f"every_{k}") for k in (11, 12))
-    said = compare(one, other)
+    one, other = (
+        [read_run(made_run(items % k != 0, name=f"of_{k}", seed=s)) for s in range(3)]
+        for k in (11, 12)
+    )
+    found = paired_difference([100 * values for values in differences(one, other)])
+    said = " ".join(verdict(found, "one", "other", "points"))
     assert "No difference is shown. That is not to say that there is none" in said
-    assert re.search(r"Smallest detectable difference .*: \d\.\d\d points", said)
+    assert re.search(r"less than \d\.\d\d points", said)
 
 
 def test_arms_are_found_by_name_and_paired_by_seed_and_split(made_run, table, tmp_path):

@@ -9,7 +9,6 @@ from scipy import stats
 from benchmarks.statistics.effect import standardised
 from benchmarks.statistics.holm import holm
 from benchmarks.statistics.power import (
-    of_pairs,
     power_at,
     smallest_detectable_difference,
 )
@@ -35,14 +34,6 @@ def test_with_many_pairs_it_is_the_sum_of_two_normal_quantiles():
 def test_no_difference_is_found_as_often_as_the_level_says():
     assert power_at(0.0, 4) == pytest.approx(0.05)
     assert power_at(50.0, 4) == pytest.approx(1.0)
-
-
-def test_paired_runs_give_it_from_their_deviation():
-    assert of_pairs([1.0]) is None
-    assert of_pairs([1.0, 2.0, 3.0]) == pytest.approx(
-        smallest_detectable_difference(1 / math.sqrt(3), 2)
-    )
-    assert of_pairs([2.0, 2.0]) == 0
 
 
 @pytest.mark.parametrize(
