@@ -346,7 +346,9 @@ def _row(
     measured: Measured,
     settings: str,
 ) -> Row:
-    reported = experiment.reported_for(arm, measured.metric)
+    # What a demo measures, on other data with another network, has no such figure.
+    found = experiment.reported_for(arm, measured.metric)
+    reported = found if size == "full" else None
     environment = origin.environment
     on_gpu = not origin.device.startswith("cpu")
     return Row(

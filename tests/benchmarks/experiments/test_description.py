@@ -188,6 +188,27 @@ def test_every_figure_says_how_sure_it_is(name):
         assert figure.said.startswith(f"reported ({figure.confidence}), ")
 
 
+@pytest.mark.parametrize("name", available())
+def test_figures_that_were_selected_on_test_are_set_beside_such(name):
+    experiment = read_experiment(name)
+    for figure in experiment.reported:
+        assert figure.metric == "best_on_test_accuracy"
+    if experiment.reported:
+        for job in jobs(experiment, Options(seeds=(0,))):
+            assert job.config.test_every_epoch, "else no such figure is measured"
+
+
+def test_no_two_experiments_train_the_same_for_different_reported_figures():
+    found = {}
+    for name in available():
+        experiment = read_experiment(name)
+        for figure in experiment.reported:
+            for job in jobs(experiment, Options(seeds=(0,))):
+                if job.arm == figure.arm:
+                    other = found.setdefault(job.config.digest(), figure.value)
+                    assert other == figure.value, name
+
+
 def test_all_demos_take_40_minutes_at_most():
     minutes = [read_experiment(name).demo.minutes for name in available()]
     assert sum(minutes) <= 40

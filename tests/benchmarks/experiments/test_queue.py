@@ -93,16 +93,18 @@ def test_experiments_share_runs_of_one_configuration(tiny, tmp_path, monkeypatch
 
 
 def test_rows_name_what_was_reported_and_where_they_come_from(tiny, tmp_path):
-    rows = run_experiment(tiny(), options(tmp_path, size="demo"), Reporter.silent())
+    rows = run_experiment(tiny(seeds=[0]), options(tmp_path), Reporter.silent())
     assert len({row.key for row in rows}) == len(rows)
     (row,) = (r for r in rows if (r.arm, r.metric) == ("MSG", "test_accuracy"))
     assert (row.reported, row.reported_deviation) == (83.3, 0.12)
     assert row.reported_source == "reported (second-hand), table 1"
-    assert (row.size, row.epochs, row.seed, row.threads) == ("demo", 1, "0", 1)
+    assert (row.size, row.epochs, row.seed, row.threads) == ("full", 2, "0", 1)
     (folder,) = (tmp_path / "train").glob(f"*-{row.digest}")
     assert (folder / "result.json").exists()
     (base,) = (r for r in rows if (r.arm, r.metric) == ("base", "test_accuracy"))
     assert (base.reported, base.reported_source) == (None, "")
+    demo = run_experiment(tiny(), options(tmp_path, size="demo"), Reporter.silent())
+    assert {row.reported for row in demo} == {None}, "a demo is of other data"
 
 
 def test_shards_do_everything_once_between_them(tiny, tmp_path):
