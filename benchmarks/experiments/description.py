@@ -157,6 +157,9 @@ class Experiment:
         config: Keys of the task's configuration; a mapping of arguments (`kwargs`)
             replaces that of `base`, other groups are merged with it.
         arms: Dotted overrides by the name of each arm.
+        reference: What arms are compared with: an arm, in every cell of the grid by
+            itself, or one cell's label; by default the first arm of the file. Studies
+            have arms of their own, named as in their tables.
         grid: Lists of values by dotted key: every arm runs in every combination.
         seeds: Of training; every seed with every split.
         splits: Names of split files; empty for the one that the configuration names.
@@ -174,6 +177,7 @@ class Experiment:
     base: str | None = None
     config: Settings = field(default_factory=dict)
     arms: dict[str, Settings] = field(default_factory=lambda: {"base": {}})
+    reference: str | None = None
     grid: dict[str, list[Any]] = field(default_factory=dict)
     seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
     splits: list[str] = field(default_factory=list)
@@ -212,7 +216,7 @@ class Experiment:
                     f"Expected `demo.arms` to be of {', '.join(self.arms)}, got {name}."
                 )
         self._check_tuning()
-        self._check_reported()
+        self._check_labels()
 
     def _check_tuning(self) -> None:
         budgets = {arm: len(self.tuning.of(arm)) for arm in self.arms}
@@ -233,16 +237,26 @@ class Experiment:
                 f"{self.tuning.seed}."
             )
 
-    def _check_reported(self) -> None:
+    def _check_labels(self) -> None:
         if self.task != "train":
             return  # their studies have arms of their own
         labels = [cell.label for cell in self.cells("full")]
+        if self.reference not in {None, *self.arms, *labels}:
+            raise ConfigError(
+                f"Expected `reference` to be one of {'; '.join(self.arms)}, or a cell "
+                f"of the grid, got {self.reference}."
+            )
         for figure in self.reported:
             if figure.arm not in labels:
                 raise ConfigError(
                     f"Expected `reported.arm` to be one of {'; '.join(labels)}, got "
                     f"{figure.arm}."
                 )
+
+    @property
+    def compared_with(self) -> str:
+        """The arm, or the label, that others are compared with."""
+        return self.reference or next(iter(self.arms))
 
     def arms_of(self, size: Size) -> list[str]:
         """List the arms that run at a size."""

@@ -19,6 +19,7 @@ from benchmarks.experiments.description import (
 from benchmarks.experiments.kinds import kind_of
 from benchmarks.experiments.queue import PREPARED, Options, jobs
 from benchmarks.models.build import build_network
+from benchmarks.report.experiments.outline import outline_of
 from benchmarks.runs.command_line import ConfigError
 from benchmarks.runs.config import ModelConfig, SurrogateConfig
 from benchmarks.tasks.train import build_loss, build_readout
@@ -86,6 +87,10 @@ def test_seeds_and_splits_are_crossed(tiny, small_data):
         (
             {"arms": {"base": {}}},
             "Expected `reported.arm` to be one of base, got MSG",
+        ),
+        (
+            {"reference": "bose"},
+            "Expected `reference` to be one of base; MSG, .* got bose",
         ),
         ({"titel": "x"}, r"Unknown key `titel`. Did you mean `title`\?"),
         ({"task": "sleep"}, "task"),
@@ -186,6 +191,18 @@ def test_every_figure_says_how_sure_it_is(name):
     for figure in read_experiment(name).reported:
         assert figure.source
         assert figure.said.startswith(f"reported ({figure.confidence}), ")
+
+
+@pytest.mark.parametrize("name", available())
+def test_every_file_says_what_its_arms_are_compared_with(name):
+    experiment = read_experiment(name)
+    assert experiment.reference
+    if experiment.task == "train":
+        for size in SIZES:
+            labels = [cell.label for cell in experiment.cells(size)]
+            references = outline_of(name, size, labels).references
+            of = {*labels} - {*references}
+            assert {*references.values()} == of, "each arm is one, or has one"
 
 
 @pytest.mark.parametrize("name", available())
