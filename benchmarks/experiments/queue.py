@@ -368,7 +368,7 @@ def _row(
         data_checksum=origin.data_checksum,
         split_checksum=origin.split_checksum,
         commit=environment["commit"] or "unknown",
-        clean=environment["dirty"] is False,
+        clean=origin.clean,
         spikingjelly=environment["host"],
         torch=environment["packages"]["torch"],
         python=environment["python"],
