@@ -109,6 +109,7 @@ class Demo:
         base: File that takes the place of the experiment's `base` and `config`.
         overrides: Dotted keys of the configuration that differ.
         arms: Names of the arms that run.
+        by_arm: Dotted overrides on top of those of an arm.
         grid: In place of the experiment's; empty for none.
         seeds: In place of the experiment's.
         splits: In place of the experiment's.
@@ -120,6 +121,7 @@ class Demo:
     base: str | None = None
     overrides: Settings = field(default_factory=dict)
     arms: list[str] | None = None
+    by_arm: dict[str, Settings] = field(default_factory=dict)
     grid: dict[str, list[Any]] | None = None
     seeds: list[int] | None = None
     splits: list[str] | None = None
@@ -210,11 +212,15 @@ class Experiment:
                 raise ConfigError(
                     f"Expected `{key}` to be different ones, at least one, got {found}."
                 )
-        for name in self.arms_of("demo"):
-            if name not in self.arms:
-                raise ConfigError(
-                    f"Expected `demo.arms` to be of {', '.join(self.arms)}, got {name}."
-                )
+        for key, names in (
+            ("demo.arms", self.arms_of("demo")),
+            ("demo.by_arm", list(self.demo.by_arm)),
+        ):
+            for name in names:
+                if name not in self.arms:
+                    raise ConfigError(
+                        f"Expected `{key}` to be of {', '.join(self.arms)}, got {name}."
+                    )
         self._check_tuning()
         self._check_labels()
 
@@ -294,11 +300,12 @@ class Experiment:
             grid = self.demo.grid
         found = []
         for arm in self.arms_of(size):
+            own = self.demo.by_arm.get(arm, {}) if size == "demo" else {}
             for values in itertools.product(*grid.values()):
                 cell = dict(zip(grid, values, strict=True))
                 words = [said(k.removeprefix("train."), v) for k, v in cell.items()]
                 label = ", ".join([arm, *words])
-                found.append(Cell(label, arm, {**self.arms[arm], **cell}))
+                found.append(Cell(label, arm, {**self.arms[arm], **own, **cell}))
         return found
 
     def words(self, size: Size, settings: Mapping[str, Any]) -> list[str]:

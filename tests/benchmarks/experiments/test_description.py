@@ -73,6 +73,10 @@ def test_seeds_and_splits_are_crossed(tiny, small_data):
             "Expected `demo.arms` to be of base, MSG, got MSGs",
         ),
         (
+            {"demo": {"minutes": 1, "by_arm": {"MSGs": {}}}},
+            "Expected `demo.by_arm` to be of base, MSG, got MSGs",
+        ),
+        (
             {"tuning": {"candidates": [{}], "by_arm": {"MSG": [{}, {"seed": 1}]}}},
             r"as many settings for each arm, got \{'base': 1, 'MSG': 2\}",
         ),
@@ -191,6 +195,14 @@ def test_every_figure_says_how_sure_it_is(name):
     for figure in read_experiment(name).reported:
         assert figure.source
         assert figure.said.startswith(f"reported ({figure.confidence}), ")
+
+
+@pytest.mark.parametrize("name", [n for n in available() if n.startswith("msg_two")])
+def test_weights_of_steps_move_within_every_demo(name):
+    for job in jobs(read_experiment(name), Options(size="demo", seeds=(0,))):
+        readout = job.config.readout
+        if readout.name == "temporally_weighted":
+            assert readout.kwargs["start_epoch"] < job.config.optimization.epochs
 
 
 @pytest.mark.parametrize("name", available())

@@ -144,6 +144,16 @@ def test_each_arm_takes_the_settings_that_validate_best(tiny, tmp_path, capsys):
         run_experiment(experiment, options(tmp_path, seeds=(100,)), Reporter.silent())
 
 
+def test_weights_that_start_in_the_second_epoch_have_moved_after_it(tiny, tmp_path):
+    readout = {"name": "temporally_weighted", "kwargs": {"start_epoch": 1}}
+    demo = {"minutes": 1, "seeds": [0], "by_arm": {"TWO": {"readout": readout}}}
+    experiment = tiny(arms={"TWO": {}}, reported=[], demo=demo)
+    run_experiment(experiment, options(tmp_path, size="demo"), Reporter.silent())
+    (folder,) = (tmp_path / "train").iterdir()
+    weight = RunFolder(None, folder).read_predictions()["readout_weight_last"]
+    assert len(set(weight.tolist())) > 1
+
+
 def test_workers_give_what_one_process_gives(tiny, tmp_path):
     alone = run_experiment(
         tiny(), options(tmp_path / "1", size="demo"), Reporter.silent()
@@ -196,6 +206,16 @@ def test_a_run_waits_while_another_process_is_in_its_folder(
 def test_what_cannot_run_is_explained(write, tmp_path, more, message, capsys):
     assert main([*words(write(), tmp_path), *more]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_several_processes_are_refused(write, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert main(words(write(), tmp_path)) == 2
+    said = capsys.readouterr().err
+    assert "Expected one process, got WORLD_SIZE=2" in said
+    assert "`device.devices`" in said
+    assert "`--shard i/n`" in said
+    assert not (tmp_path / "train").exists()
 
 
 def test_a_damaged_table_is_refused_before_anything_runs(tiny, tmp_path):
