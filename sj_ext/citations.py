@@ -83,6 +83,25 @@ _ENTRIES = {
   eprint = {2207.01382},
   archivePrefix = {arXiv}
 }""",
+    "frankle2020linear": """@inproceedings{frankle2020linear,
+  author = {Frankle, Jonathan and Dziugaite, Gintare Karolina and Roy, Daniel M. and
+    Carbin, Michael},
+  title = {Linear Mode Connectivity and the Lottery Ticket Hypothesis},
+  booktitle = {International Conference on Machine Learning},
+  year = {2020},
+  eprint = {1912.05671},
+  archivePrefix = {arXiv}
+}""",
+    "rauber2017foolbox": """@inproceedings{rauber2017foolbox,
+  author = {Rauber, Jonas and Brendel, Wieland and Bethge, Matthias},
+  title = {Foolbox: A {Python} toolbox to benchmark the robustness of machine learning
+    models},
+  booktitle = {Reliable Machine Learning in the Wild Workshop, International Conference
+    on Machine Learning},
+  year = {2017},
+  eprint = {1707.04131},
+  archivePrefix = {arXiv}
+}""",
     "theis2018faster": """@misc{theis2018faster,
   author = {Theis, Lucas and Korshunova, Iryna and Tejani, Alykhan and Husz{\\'a}r,
     Ferenc},
@@ -136,6 +155,7 @@ _ENTRIES = {
 
 _ALWAYS = ("sj_ext", "fang2023spikingjelly")
 _MASKED, _FISHER = ("li2024masked",), ("kim2023temporal",)
+_FOOLBOX = ("rauber2017foolbox",)
 _CKA = ("kornblith2019similarity", "li2023uncovering")
 
 _BY_CLASS: dict[type, tuple[str, ...]] = {
@@ -149,7 +169,8 @@ _BY_CLASS: dict[type, tuple[str, ...]] = {
     readout.TemporalConcentrationLoss: _FISHER,
     fisher.TemporalFisher: _FISHER,
     fisher.FisherResult: _FISHER,
-    pruning.FisherPruningScheduler: _FISHER,
+    # Rounds go back to an early epoch, as in the second of these.
+    pruning.FisherPruningScheduler: (*_FISHER, "frankle2020linear"),
     pruning.EarlyTimeRule: _FISHER,
     pruning.KLTimeRule: ("kim2022lottery",),
     pruning.TimeRule: (),
@@ -159,8 +180,8 @@ _BY_CLASS: dict[type, tuple[str, ...]] = {
     cka.CKA: _CKA,
     cka.CKAResult: _CKA,
     cka.TimeDynamics: _CKA,
-    attack.FGSM: ("goodfellow2015explaining",),
-    attack.PGD: ("madry2018towards",),
+    attack.FGSM: ("goodfellow2015explaining", *_FOOLBOX),
+    attack.PGD: ("madry2018towards", *_FOOLBOX),
     attack.SparsePGD: ("croce2019sparse",),
     attack.RandomSearch: ("andriushchenko2020square",),
     attack.Attack: (),
@@ -173,6 +194,8 @@ _BY_FUNCTION: dict[Callable[..., object], tuple[str, ...]] = {
     fisher.fisher_diagonal: (),
     cka.linear_cka: ("kornblith2019similarity",),
     cka.hsic: ("kornblith2019similarity",),
+    attack.robust_accuracy: _FOOLBOX,
+    attack.perturb: _FOOLBOX,
 }
 
 
@@ -184,7 +207,7 @@ def cite(*used: object, show: bool = True) -> str:
     Args:
         *used: Networks, whose modules are all looked at, and other components:
             readouts, losses, analyses and their results, pruning schedulers, attacks;
-            a class or a function of `sj_ext` will do.
+            a class or a function of `sj_ext` will do. What follows no paper adds none.
         show: Whether to print; else the text is only returned.
 
     Returns:
@@ -222,11 +245,18 @@ def _keys(part: object) -> set[str]:
     else:
         kind = part if isinstance(part, type) else type(part)
         known = [keys for base, keys in _BY_CLASS.items() if issubclass(kind, base)]
-    if not known:
+    if not known and not _is_ours(part):
         raise TypeError(
             f"Expected `used` to be networks and components of sj_ext, got {part!r}."
         )
     return {key for keys in known for key in keys}
+
+
+def _is_ours(part: object) -> bool:
+    """Whether it is a class, an object of one, or a function, of this package."""
+    named = part if hasattr(part, "__qualname__") else type(part)
+    package = __name__.partition(".")[0]
+    return getattr(named, "__module__", "").partition(".")[0] == package
 
 
 def _entry(key: str) -> str:

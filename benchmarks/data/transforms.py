@@ -14,6 +14,7 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional
 
+from benchmarks.data.autoaugment import AutoAugment
 from benchmarks.runs.config import DataConfig
 
 __all__ = [
@@ -253,8 +254,11 @@ PRESETS: dict[str, tuple[Transform, ...]] = {
     # The same for N-Caltech101.
     "nda_n_caltech101": (OneOf((Roll(3), Rotate(15), Shear(15))),),
     "eventdrop": (EventDrop(0.5),),
-    # Images of 32 x 32: crop, flip and Cutout, without the AutoAugment of many recipes.
+    # Images of 32 x 32: crop and flip; with Cutout; and with the AutoAugment of many
+    # recipes between them.
+    "cifar_plain": (Crop(4), Flip()),
     "cifar": (Crop(4), Flip(), Cutout(16)),
+    "cifar_autoaugment": (Crop(4), Flip(), AutoAugment(), Cutout(16)),
 }
 """Augmentations by the paper that they follow; sizes are meant for 48 x 48 frames."""
 

@@ -109,6 +109,7 @@ class Demo:
         base: File that takes the place of the experiment's `base` and `config`.
         overrides: Dotted keys of the configuration that differ.
         arms: Names of the arms that run.
+        by_arm: Dotted overrides on top of those of an arm.
         grid: In place of the experiment's; empty for none.
         seeds: In place of the experiment's.
         splits: In place of the experiment's.
@@ -120,6 +121,7 @@ class Demo:
     base: str | None = None
     overrides: Settings = field(default_factory=dict)
     arms: list[str] | None = None
+    by_arm: dict[str, Settings] = field(default_factory=dict)
     grid: dict[str, list[Any]] | None = None
     seeds: list[int] | None = None
     splits: list[str] | None = None
@@ -157,6 +159,9 @@ class Experiment:
         config: Keys of the task's configuration; a mapping of arguments (`kwargs`)
             replaces that of `base`, other groups are merged with it.
         arms: Dotted overrides by the name of each arm.
+        reference: What arms are compared with: an arm, in every cell of the grid by
+            itself, or one cell's label; by default the first arm of the file. Studies
+            have arms of their own, named as in their tables.
         grid: Lists of values by dotted key: every arm runs in every combination.
         seeds: Of training; every seed with every split.
         splits: Names of split files; empty for the one that the configuration names.
@@ -174,6 +179,7 @@ class Experiment:
     base: str | None = None
     config: Settings = field(default_factory=dict)
     arms: dict[str, Settings] = field(default_factory=lambda: {"base": {}})
+    reference: str | None = None
     grid: dict[str, list[Any]] = field(default_factory=dict)
     seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
     splits: list[str] = field(default_factory=list)
@@ -206,13 +212,17 @@ class Experiment:
                 raise ConfigError(
                     f"Expected `{key}` to be different ones, at least one, got {found}."
                 )
-        for name in self.arms_of("demo"):
-            if name not in self.arms:
-                raise ConfigError(
-                    f"Expected `demo.arms` to be of {', '.join(self.arms)}, got {name}."
-                )
+        for key, names in (
+            ("demo.arms", self.arms_of("demo")),
+            ("demo.by_arm", list(self.demo.by_arm)),
+        ):
+            for name in names:
+                if name not in self.arms:
+                    raise ConfigError(
+                        f"Expected `{key}` to be of {', '.join(self.arms)}, got {name}."
+                    )
         self._check_tuning()
-        self._check_reported()
+        self._check_labels()
 
     def _check_tuning(self) -> None:
         budgets = {arm: len(self.tuning.of(arm)) for arm in self.arms}
@@ -233,16 +243,26 @@ class Experiment:
                 f"{self.tuning.seed}."
             )
 
-    def _check_reported(self) -> None:
+    def _check_labels(self) -> None:
         if self.task != "train":
             return  # their studies have arms of their own
         labels = [cell.label for cell in self.cells("full")]
+        if self.reference not in {None, *self.arms, *labels}:
+            raise ConfigError(
+                f"Expected `reference` to be one of {'; '.join(self.arms)}, or a cell "
+                f"of the grid, got {self.reference}."
+            )
         for figure in self.reported:
             if figure.arm not in labels:
                 raise ConfigError(
                     f"Expected `reported.arm` to be one of {'; '.join(labels)}, got "
                     f"{figure.arm}."
                 )
+
+    @property
+    def compared_with(self) -> str:
+        """The arm, or the label, that others are compared with."""
+        return self.reference or next(iter(self.arms))
 
     def arms_of(self, size: Size) -> list[str]:
         """List the arms that run at a size."""
@@ -280,11 +300,12 @@ class Experiment:
             grid = self.demo.grid
         found = []
         for arm in self.arms_of(size):
+            own = self.demo.by_arm.get(arm, {}) if size == "demo" else {}
             for values in itertools.product(*grid.values()):
                 cell = dict(zip(grid, values, strict=True))
                 words = [said(k.removeprefix("train."), v) for k, v in cell.items()]
                 label = ", ".join([arm, *words])
-                found.append(Cell(label, arm, {**self.arms[arm], **cell}))
+                found.append(Cell(label, arm, {**self.arms[arm], **own, **cell}))
         return found
 
     def words(self, size: Size, settings: Mapping[str, Any]) -> list[str]:

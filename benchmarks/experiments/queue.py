@@ -346,7 +346,9 @@ def _row(
     measured: Measured,
     settings: str,
 ) -> Row:
-    reported = experiment.reported_for(arm, measured.metric)
+    # What a demo measures, on other data with another network, has no such figure.
+    found = experiment.reported_for(arm, measured.metric)
+    reported = found if size == "full" else None
     environment = origin.environment
     on_gpu = not origin.device.startswith("cpu")
     return Row(
@@ -366,7 +368,7 @@ def _row(
         data_checksum=origin.data_checksum,
         split_checksum=origin.split_checksum,
         commit=environment["commit"] or "unknown",
-        clean=environment["dirty"] is False,
+        clean=origin.clean,
         spikingjelly=environment["host"],
         torch=environment["packages"]["torch"],
         python=environment["python"],

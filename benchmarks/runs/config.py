@@ -58,7 +58,17 @@ class DataConfig:
     split: str | None = None
     label_noise: float = 0.0
     augment: (
-        Literal["two", "tet", "nda", "nda_n_caltech101", "eventdrop", "cifar"] | None
+        Literal[
+            "two",
+            "tet",
+            "nda",
+            "nda_n_caltech101",
+            "eventdrop",
+            "cifar",
+            "cifar_plain",
+            "cifar_autoaugment",
+        ]
+        | None
     ) = None
     resize: int | None = None
     cache: CacheConfig | None = None

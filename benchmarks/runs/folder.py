@@ -27,6 +27,11 @@ import torch
 from sj_ext.files import replace_file, write_text
 
 
+def now() -> str:
+    """Give the time, UTC, to the second, as results note it when they have ended."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
 class CheckpointError(RuntimeError):
     """A checkpoint that cannot be resumed from; the message names the file."""
 
@@ -98,16 +103,20 @@ class RunFolder:
         return (self.path / "result.json").exists()
 
     def add_environment(
-        self, environment: Mapping[str, Any], resumed_after: int
+        self,
+        environment: Mapping[str, Any],
+        resumed_after: int,
+        resumed: bool = False,
     ) -> None:
         """Write `environment.json`; what a resumed run began with is kept in it.
 
         Args:
             environment: Where this process runs.
-            resumed_after: Epochs that were done before.
+            resumed_after: Epochs, or stages, that were done before.
+            resumed: Whether anything was, where that is less than one.
         """
         earlier: list[Any] = []
-        if resumed_after and (self.path / "environment.json").exists():
+        if (resumed_after or resumed) and (self.path / "environment.json").exists():
             former = self.read_environment()
             earlier = [*former.pop("earlier"), former]
         self._write_json(
@@ -117,8 +126,8 @@ class RunFolder:
 
     def add_end(self) -> None:
         """Note in `environment.json` when the run ended."""
-        now = datetime.now(UTC).isoformat(timespec="seconds")
-        self._write_json("environment.json", {**self.read_environment(), "ended": now})
+        ended = {**self.read_environment(), "ended": now()}
+        self._write_json("environment.json", ended)
 
     def read_environment(self) -> dict[str, Any]:
         """Read `environment.json` back."""

@@ -20,7 +20,8 @@ def said(key: str, value: Any) -> str:
         value: Its value; a mapping is called by its `name` and `kwargs`, if it has one.
 
     Returns:
-        Such as `"T = 4"`, `"temporal_concentration strength 1.0"` or `"depth 20"`.
+        Such as `"T = 4"`, `"temporal_concentration strength 1.0"` or `"depth 20"`;
+        `"no mask"` of None.
     """
     if isinstance(value, Mapping):
         if "name" not in value:
@@ -28,4 +29,6 @@ def said(key: str, value: Any) -> str:
             return ", ".join(words)
         kwargs = value.get("kwargs", {}).items()
         return " ".join([value["name"], *(f"{k} {v}" for k, v in kwargs)])
+    if value is None:
+        return f"no {key.rpartition('.')[2]}"
     return _WORDS.get(key, key.rpartition(".")[2] + " {}").format(value)

@@ -10,7 +10,7 @@ from typing import Any
 from benchmarks.report import cka as figures
 from benchmarks.report.page import Picture, Table, write_page
 from benchmarks.runs.environment import describe_environment
-from benchmarks.runs.folder import RunFolder
+from benchmarks.runs.folder import RunFolder, now
 from benchmarks.runs.progress import Reporter, duration
 from benchmarks.studies.cka.arms import Arm, arms, label
 from benchmarks.studies.cka.attacked import measure_attacked
@@ -106,6 +106,7 @@ def compare(config: CkaConfig, reporter: Reporter) -> Path:
         "digest": config.digest(),
         "arms": [_summary(compared) for compared in found],
         "environment": environment,
+        "ended": now(),
     }
     write_text(folder / "result.json", json.dumps(content, indent=1) + "\n")
     reporter.line(f"report: {(folder / 'report.html').absolute()}")

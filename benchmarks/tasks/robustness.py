@@ -12,6 +12,7 @@ from typing import Any
 from benchmarks.report import robustness as figures
 from benchmarks.report.page import Picture, Table, write_page
 from benchmarks.runs.environment import describe_environment
+from benchmarks.runs.folder import now
 from benchmarks.runs.progress import Reporter, duration
 from benchmarks.studies.robustness.config import RobustnessConfig, read
 from benchmarks.studies.robustness.summary import summarized, verdict
@@ -30,7 +31,7 @@ def attack(config: RobustnessConfig, reporter: Reporter) -> Path:
     """Do a study, or go on where it stopped.
 
     Written into the study's folder: `config.yaml`, a file for each trial,
-    `robustness.csv`, `robustness-cpu.json`, `plots/` and `report.html`.
+    `robustness.csv`, `plots/`, `report.html` and, last, `robustness-cpu.json`.
 
     Args:
         config: All that determines the study.
@@ -59,9 +60,11 @@ def attack(config: RobustnessConfig, reporter: Reporter) -> Path:
         "attack_cpu_seconds": sum(trial["cpu_seconds"] for trial in trials),
         "environment": environment,
     }
-    write_text(folder / RESULT, json.dumps(content, indent=1) + "\n")
     write_text(folder / "robustness.csv", _csv(trials))
     _write_report(folder / "report.html", config, summary, sentences, environment)
+    # Last: what has it is complete.
+    content["ended"] = now()
+    write_text(folder / RESULT, json.dumps(content, indent=1) + "\n")
     reporter.line(f"report: {(folder / 'report.html').absolute()}")
     reporter.line(f"plots:  {(folder / 'plots').absolute()}")
     reporter.line(
@@ -69,6 +72,15 @@ def attack(config: RobustnessConfig, reporter: Reporter) -> Path:
         f"{duration(attacked - trained)} of attacks"
     )
     return folder
+
+
+def is_written(config: RobustnessConfig) -> bool:
+    """Say whether the study's result is there, and of the seeds that are wanted."""
+    path = config.folder / RESULT
+    if not path.exists():
+        return False
+    found = json.loads(path.read_text(encoding="utf-8"))
+    return found["seeds"] == list(config.seeds)
 
 
 def table(summary: Mapping[str, Any]) -> Table:

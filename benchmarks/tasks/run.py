@@ -1,5 +1,6 @@
 """`python -m benchmarks run NAME`: run experiments, or go on with them."""
 
+import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,7 +29,10 @@ def main(arguments: Sequence[str], reporter: Reporter) -> None:
             could not be run.
     """
     parser = ArgumentParser(
-        prog="python -m benchmarks run", description=__doc__, allow_abbrev=False
+        prog="python -m benchmarks run",
+        description=f"{__doc__} Not under torchrun: `device.devices` in a file trains "
+        "each network on several devices, `--shard` spreads runs over machines.",
+        allow_abbrev=False,
     )
     parser.add_argument(
         "names", nargs="*", help="as `list` shows them, or files of one's own"
@@ -51,6 +55,7 @@ def main(arguments: Sequence[str], reporter: Reporter) -> None:
         help="runs at a time, each with one thread; one where there is a GPU, else two",
     )
     options = parser.parse_args(list(arguments))
+    _check_is_alone()
     names = available() if options.all else options.names
     if not names:
         raise ConfigError("Expected the name of an experiment or `--all`, got neither.")
@@ -63,6 +68,18 @@ def main(arguments: Sequence[str], reporter: Reporter) -> None:
         workers=options.workers or (1 if torch.cuda.is_available() else 2),
     )
     _run_all(names, settings, reporter)
+
+
+def _check_is_alone() -> None:
+    """Refuse to be one of several processes, each of which would do the whole queue."""
+    size = os.environ.get("WORLD_SIZE", "1")
+    if size != "1":
+        raise ConfigError(
+            f"Expected one process, got WORLD_SIZE={size}: `run` starts the processes "
+            "of each training by itself. Start it without torchrun, with "
+            "`device.devices` in the experiment's file for several devices a network, "
+            "or with `--shard i/n` for a part of the runs on each machine."
+        )
 
 
 def _run_all(names: Sequence[str], options: Options, reporter: Reporter) -> None:

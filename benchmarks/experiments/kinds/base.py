@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from benchmarks.runs.config import TrainConfig
+from benchmarks.runs.environment import as_committed
 from benchmarks.runs.folder import FolderInUseError, RunFolder
 from benchmarks.runs.progress import Reporter
-from sj_ext.files import write_text
 
 Config = Any
 """Configuration of a task, such as `TrainConfig` or `CkaConfig`."""
@@ -52,6 +52,7 @@ class Origin:
         device: Of the computation.
         ended: On which day (UTC).
         digest: Of the configuration.
+        clean: Whether all processes that had a part ran one commit without changes.
     """
 
     data: str
@@ -63,6 +64,7 @@ class Origin:
     device: str
     ended: str
     digest: str
+    clean: bool
 
     @classmethod
     def of_training(cls, folder: RunFolder) -> "Origin":
@@ -80,6 +82,7 @@ class Origin:
             device=environment["device"],
             ended=ended[:10],
             digest=config.digest(),
+            clean=as_committed(environment),
         )
 
     def in_study(
@@ -88,14 +91,28 @@ class Origin:
         ended: str,
         digest: str,
         threads: int | None = None,
+        device: str | None = None,
     ) -> "Origin":
-        """Give the origin of figures that a study found with a trained network."""
+        """Give the origin of figures that a study found with a trained network.
+
+        Args:
+            environment: Of the study.
+            ended: On which day.
+            digest: Of the study's configuration.
+            threads: CPU threads, where not those of `environment`.
+            device: Of the study, where not that of the training.
+
+        Returns:
+            The origin: clean where network and study are, of the same commit.
+        """
         threads = threads or environment["threads"]
         return replace(
             self,
             environment={**environment, "threads": threads},
+            device=device or self.device,
             ended=ended,
             digest=digest,
+            clean=self.clean and as_committed(self.environment, environment),
         )
 
 
@@ -161,12 +178,17 @@ class Kind(ABC):
                 time.sleep(_WAIT)
 
 
-def end_of(folder: Path) -> str:
-    """Give the day on which a study ended, noted in its folder when first asked."""
-    path = folder / "ended.txt"
-    if not path.exists():
-        write_text(path, datetime.now(UTC).date().isoformat() + "\n")
-    return path.read_text(encoding="utf-8").strip()
+def end_of(result: Mapping[str, Any], path: Path) -> str:
+    """Give the day on which a study ended, as its result says.
+
+    Args:
+        result: Of the study.
+        path: Its file, whose date is taken where an older version wrote it.
+
+    Returns:
+        The day (UTC).
+    """
+    return (result.get("ended") or _modified(path))[:10]
 
 
 def _modified(path: Path) -> str:

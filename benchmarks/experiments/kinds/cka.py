@@ -59,7 +59,9 @@ class Cka(Kind):
         compared = arms(config)
         for arm, found in zip(compared, result["arms"], strict=True):
             origin = Origin.of_training(RunFolder(arm.snn[0])).in_study(
-                result["environment"], end_of(folder), config.digest()
+                result["environment"],
+                end_of(result, folder / "result.json"),
+                config.digest(),
             )
             figures: dict[str, tuple[float | None, float | None]] = {}
             for kind, accuracy in found["test_accuracy"].items():

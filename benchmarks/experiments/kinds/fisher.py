@@ -53,7 +53,9 @@ class Fisher(Kind):
         for arm, found in zip(arms, result["runs"], strict=True):
             path = config.folder / "networks" / found["network"]
             origin = Origin.of_training(RunFolder(arm.train, path)).in_study(
-                result["environment"], end_of(config.folder), config.digest()
+                result["environment"],
+                end_of(result, config.folder / "result.json"),
+                config.digest(),
             )
 
             def measured(

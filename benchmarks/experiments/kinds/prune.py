@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,11 @@ from benchmarks.experiments.kinds.base import (
 )
 from benchmarks.runs.command_line import ConfigError
 from benchmarks.runs.config import TrainConfig
+from benchmarks.runs.environment import as_committed
 from benchmarks.runs.folder import RunFolder
 from benchmarks.runs.progress import Reporter
 from benchmarks.studies.pruning.config import PruningConfig
-from benchmarks.studies.pruning.study import RESULT, study
+from benchmarks.studies.pruning.study import RESULT, is_written, study
 from benchmarks.studies.pruning.summary import ledgers
 from benchmarks.studies.pruning.trials import study_data, trials
 
@@ -61,7 +63,7 @@ class Prune(Kind):
 
     def is_done(self, config: PruningConfig) -> bool:
         """Say whether all searches are done and the study is written."""
-        return (config.folder / RESULT).exists() and all(
+        return is_written(config) and all(
             RunFolder(trial).is_complete for trial in trials(config)
         )
 
@@ -76,6 +78,10 @@ class Prune(Kind):
         searches = json.loads((folder / "searches.json").read_text(encoding="utf-8"))
         frames, _ = study_data(config)
         train = config.train
+        environments = {
+            (trial.arm, trial.seed): RunFolder(trial).read_environment()
+            for trial in trials(config)
+        }
         origin = Origin(
             data=train.data.name,
             data_checksum=frames.checksum,
@@ -83,13 +89,19 @@ class Prune(Kind):
             split_checksum=read_split(train.split).checksum,
             epochs=train.optimization.epochs,
             environment={**result["environment"], "threads": 1},
-            device="cpu",
-            ended=end_of(folder),
+            device="",
+            ended=end_of(result, folder / RESULT),
             digest=config.digest(),
+            clean=False,
         )
         for search in searches:
-            if search["seed"] >= config.seeds:
-                continue
+            environment = environments[search["arm"], search["seed"]]
+            origin = replace(
+                origin,
+                environment={**environment, "threads": 1},
+                device=environment["device"],
+                clean=as_committed(environment, result["environment"]),
+            )
             for outcome in search["outcomes"]:
                 arm = f"{search['arm']}, {outcome['sparsity']:.0%}"
                 accuracy = outcome["test_accuracy"]

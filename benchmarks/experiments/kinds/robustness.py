@@ -18,7 +18,7 @@ from benchmarks.runs.folder import RunFolder
 from benchmarks.runs.progress import Reporter
 from benchmarks.studies.robustness.config import RobustnessConfig
 from benchmarks.studies.robustness.trials import networks, trial_file
-from benchmarks.tasks.robustness import RESULT, attack
+from benchmarks.tasks.robustness import RESULT, attack, is_written
 
 _MEASURES = ("test accuracy", "worst case", "black box")
 
@@ -46,7 +46,7 @@ class Robustness(Kind):
 
     def is_done(self, config: RobustnessConfig) -> bool:
         """Say whether all trials are done and the study is written."""
-        return (config.folder / RESULT).exists() and all(
+        return is_written(config) and all(
             trial_file(config, *network).exists() for network in networks(config)
         )
 
@@ -62,8 +62,17 @@ class Robustness(Kind):
             rows = list(csv.DictReader(file))
         for arm, seed in networks(config):
             run = RunFolder(config.training(arm, seed))
+            trial = json.loads(
+                trial_file(config, arm, seed).read_text(encoding="utf-8")
+            )
+            # One that an older version attacked has neither.
+            environment = trial.get("environment", result["environment"])
             origin = Origin.of_training(run).in_study(
-                result["environment"], end_of(folder), config.digest(), threads=1
+                environment,
+                end_of(result, folder / RESULT),
+                config.digest(),
+                threads=1,
+                device=trial.get("device", "cpu"),
             )
             for row in rows:
                 same = (row["arm"], int(row["seed"])) == (arm, seed)

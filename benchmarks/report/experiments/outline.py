@@ -33,7 +33,8 @@ class Outline:
         title: One line on what it asks.
         notes: Further lines.
         arms: Labels in the order of the file.
-        references: What an arm is compared with, by its label; none of a reference.
+        references: What an arm is compared with, by its label; none of a reference,
+            and none where the file's `reference` is not in the cell of an arm.
     """
 
     title: str
@@ -59,8 +60,8 @@ def outline_of(name: str, size: str, labels: Sequence[str]) -> Outline:
         The outline.
     """
     if name not in available():
-        first = next((label for label in labels if _arm(label) == "base"), labels[0])
-        return Outline(name, (), tuple(labels), _references(labels, _arm(first)))
+        # Nothing says what is compared with what, but for a name that does.
+        return Outline(name, (), tuple(labels), _references(labels, "base"))
     found = read_experiment(name)
     planned = [cell.label for cell in found.cells("demo" if size == "demo" else "full")]
     order = [label for label in planned if label in labels]
@@ -72,7 +73,7 @@ def outline_of(name: str, size: str, labels: Sequence[str]) -> Outline:
         found.title,
         tuple(note.strip() for note in notes if note.strip()),
         tuple(order),
-        _references(order, next(iter(found.arms))),
+        _references(order, found.compared_with),
     )
 
 
@@ -101,21 +102,24 @@ def sweeps(labels: Sequence[str]) -> list[Sweep]:
     ]
 
 
-def _references(labels: Sequence[str], arm: str) -> dict[str, str]:
-    """Pair every arm with the reference of its cell of the grid, else the first."""
-    cells = {_cell(label): label for label in labels if _arm(label) == arm}
-    first = next(iter(cells.values()), labels[0])
-    found = {label: cells.get(_cell(label), first) for label in labels}
-    if len(cells) == len(labels):
-        found = dict.fromkeys(labels, first)
-    return {
-        label: reference for label, reference in found.items() if label != reference
-    }
+def _references(labels: Sequence[str], reference: str) -> dict[str, str]:
+    """Pair arms with their reference, in the same cell of the grid or of all.
 
+    Args:
+        labels: Of the arms: each a name, then its cell.
+        reference: A name, or a whole label.
 
-def _arm(label: str) -> str:
-    return label.partition(",")[0].strip()
-
-
-def _cell(label: str) -> str:
-    return label.partition(",")[2].strip()
+    Returns:
+        Labels by label; an arm without a reference in its cell is in no pair.
+    """
+    found = {}
+    for label in labels:
+        parts = label.split(", ")
+        # The shortest cell first: names of arms may have commas, too.
+        for first in range(len(parts), 0, -1):
+            candidate = ", ".join([reference, *parts[first:]])
+            if candidate in labels:
+                if candidate != label:
+                    found[label] = candidate
+                break
+    return found

@@ -12,6 +12,7 @@ from typing import Any
 from benchmarks.report import fisher as figures
 from benchmarks.report.page import Picture, Table, write_page
 from benchmarks.runs.environment import describe_environment
+from benchmarks.runs.folder import now
 from benchmarks.runs.progress import Reporter, duration
 from benchmarks.studies.fisher.config import FisherConfig, read
 from benchmarks.studies.fisher.runs import Followed, follow
@@ -73,6 +74,7 @@ def study(config: FisherConfig, reporter: Reporter) -> Path:
         "runs": [_summary(one) for one in found],
         "seconds": time.perf_counter() - start,
         "environment": environment,
+        "ended": now(),
     }
     write_text(folder / "result.json", json.dumps(content, indent=1) + "\n")
     for row in table.rows:

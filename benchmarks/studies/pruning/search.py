@@ -9,6 +9,7 @@ import torch
 from spikingjelly.activation_based import functional
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.data import DataLoader
 
 from benchmarks.data.batches import Batch, batches
 from benchmarks.data.frames import EventFrames
@@ -42,25 +43,33 @@ class Search:
         trial: Which arm, seed and target.
         frames: Recordings, pooled already.
         parts: Positions of the recordings of "train", "validation" and "test".
+        device: What the network is trained on.
     """
 
     def __init__(
-        self, trial: Trial, frames: EventFrames, parts: dict[str, Tensor]
+        self,
+        trial: Trial,
+        frames: EventFrames,
+        parts: dict[str, Tensor],
+        device: torch.device | str = "cpu",
     ) -> None:
         self.trial, self.config = trial, trial.study
         self.arm = ARMS[trial.arm]
         self.stages = stages(self.arm, self.config, trial.target)
         self.T = frames.time_steps
         self._frames, self._parts = frames, parts
+        self._device = torch.device(device)
         self._training = batches(
             frames,
             parts["train"],
             self._settings.batch_size,
             shuffle=True,
             seed=trial.seed,
+            device=self._device,
         )
         torch.manual_seed(trial.seed)
-        self.net = build_network(self.config.train, frames)
+        # Made on the CPU, so that first weights are the same on every device.
+        self.net = build_network(self.config.train, frames).to(self._device)
         self.optimizer = make_optimizer(self.net, self._settings)
         self.scheduler = FisherPruningScheduler(
             self.net,
@@ -185,7 +194,9 @@ class Search:
         ):
             for group in optimizer.param_groups:
                 group["lr"] = self._settings.lr * factor(offset + number)
-            loss = F.cross_entropy(net(batch.frames[:T]).mean(0), batch.target)
+            loss = F.cross_entropy(
+                net(batch.frames[:T]).mean(0), batch.target.to(self._device)
+            )
             if not torch.isfinite(loss):
                 raise FloatingPointError(
                     f"The loss of {self.trial.name} became {loss.item()}: lower "
@@ -287,12 +298,13 @@ class Search:
         """Give accuracy and loss on a part of the split, at full T."""
         net.eval()
         correct, loss, samples = 0, 0.0, 0
-        for batch in batches(self._frames, self._parts[part], _EVALUATED_AT_ONCE):
+        for batch in self._batches(self._parts[part], _EVALUATED_AT_ONCE):
             output = net(batch.frames).mean(0)
             functional.reset_net(net)
-            correct += int((output.argmax(1) == batch.target).sum())
-            loss += float(F.cross_entropy(output, batch.target, reduction="sum"))
-            samples += len(batch.target)
+            target = batch.target.to(self._device)
+            correct += int((output.argmax(1) == target).sum())
+            loss += float(F.cross_entropy(output, target, reduction="sum"))
+            samples += len(target)
         return correct / samples, loss / samples
 
     def _operations(self, net: nn.Module, T: int) -> SparseOperations:
@@ -302,7 +314,7 @@ class Search:
 
     def _counted(self, net: nn.Module, T: int) -> Any:
         chosen = self._parts["validation"][: self.config.operation_samples]
-        (batch,) = batches(self._frames, chosen, len(chosen))
+        (batch,) = self._batches(chosen, len(chosen))
         counter = SynapticOperations(net)
         counter.update(batch.frames[:T])
         return counter.compute()
@@ -312,8 +324,11 @@ class Search:
         generator = torch.Generator().manual_seed(self.trial.seed)
         indices = self._parts["train"]
         chosen = indices[torch.randperm(len(indices), generator=generator)[:samples]]
-        loaded: Iterator[Batch] = iter(batches(self._frames, chosen, 64))
-        return [(batch.frames, batch.target) for batch in loaded]
+        loaded: Iterator[Batch] = iter(self._batches(chosen, 64))
+        return [(batch.frames, batch.target.to(self._device)) for batch in loaded]
+
+    def _batches(self, indices: Tensor, size: int) -> DataLoader[Batch]:
+        return batches(self._frames, indices, size, device=self._device)
 
     def _schedule(self) -> ListedSparsity | CubicSparsity:
         if self.trial.target is not None:

@@ -11,6 +11,7 @@ from typing import Any
 from benchmarks.report import pruning as figures
 from benchmarks.report.page import Picture, Table, write_page
 from benchmarks.runs.environment import describe_environment
+from benchmarks.runs.folder import now
 from benchmarks.runs.progress import Reporter, duration
 from benchmarks.studies.pruning.config import PruningConfig, read
 from benchmarks.studies.pruning.summary import LEDGERS, summarized, verdict
@@ -49,20 +50,37 @@ def study(config: PruningConfig, reporter: Reporter) -> Path:
         del settings["train"][key]
     content = {
         "settings": settings,
+        "seeds": seeds_of(config),
         "rows": rows,
         "verdict": sentences,
         "seconds": seconds,
         "environment": environment,
     }
     write_text(folder / "config.yaml", config.to_yaml())
-    write_text(folder / RESULT, json.dumps(content, indent=1) + "\n")
     write_text(folder / "searches.json", json.dumps(results, indent=1) + "\n")
     write_text(folder / "table.csv", _csv(rows))
     _write_report(folder / "report.html", results, rows, sentences, environment)
+    # Last: what has it is complete.
+    content["ended"] = now()
+    write_text(folder / RESULT, json.dumps(content, indent=1) + "\n")
     for what, name in (("result", RESULT), ("report", "report.html")):
         reporter.line(f"{what}: {(folder / name).absolute()}")
     reporter.line(f"took {duration(seconds)}")
     return folder
+
+
+def seeds_of(config: PruningConfig) -> list[int]:
+    """Say how many seeds a result is of: for the claim, and of the other arms."""
+    return [config.seeds, config.other_seeds]
+
+
+def is_written(config: PruningConfig) -> bool:
+    """Say whether the study's result is there, and of as many seeds as are wanted."""
+    path = config.folder / RESULT
+    if not path.exists():
+        return False
+    found = json.loads(path.read_text(encoding="utf-8"))
+    return found.get("seeds") == seeds_of(config)
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> Table:

@@ -11,6 +11,8 @@ from benchmarks.data.frames import EventFrames
 from benchmarks.data.planted_steps import pooled
 from benchmarks.data.splits import read_split
 from benchmarks.runs.config import CacheConfig
+from benchmarks.runs.device import device_of
+from benchmarks.runs.environment import describe_environment
 from benchmarks.runs.folder import CheckpointError, RunFolder
 from benchmarks.runs.progress import Reporter, duration
 from benchmarks.runs.workers import done_by_workers, one_thread
@@ -79,7 +81,8 @@ def _search(trial: Trial, folder: RunFolder) -> None:
     from benchmarks.studies.pruning.search import Search
 
     frames, parts = study_data(trial.study)
-    search = Search(trial, frames, parts)
+    device = device_of(trial.study.train.device)
+    search = Search(trial, frames, parts, device)
     checkpoint = folder.load_checkpoint()
     if checkpoint is None:
         folder.create()
@@ -90,9 +93,15 @@ def _search(trial: Trial, folder: RunFolder) -> None:
         )
     else:
         search.restore(checkpoint)
+    folder.add_environment(
+        {**describe_environment(), "device": str(device)},
+        resumed_after=search.stage,
+        resumed=checkpoint is not None,
+    )
     while not search.finished:
         search.advance()
         folder.save_checkpoint({**search.state(), "data": frames.checksum})
+    folder.add_end()
     folder.write_result(search.result())
 
 

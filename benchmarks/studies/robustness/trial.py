@@ -14,6 +14,8 @@ from benchmarks.data.batches import batches
 from benchmarks.data.frames import EventFrames
 from benchmarks.data.splits import read_split
 from benchmarks.runs.config import TrainConfig
+from benchmarks.runs.device import device_of
+from benchmarks.runs.environment import describe_environment
 from benchmarks.runs.folder import RunFolder
 from benchmarks.studies.networks import trained_network, trained_readout
 from benchmarks.studies.robustness.config import AttackConfig, RobustnessConfig
@@ -50,9 +52,14 @@ def trial(
     start = time.process_time()
     training = config.training(arm, seed)
     frames = data.load_configured(training.data)
-    net, readout = trained_network(training, frames), trained_readout(training)
+    device = device_of(training.device)
+    net = trained_network(training, frames).to(device)
+    readout = trained_readout(training).to(device)
     model = attackable(net, readout, bounds=(0.0, float(frames.frames.max())))
-    loaded = test_batches(config, training, frames)
+    loaded = [
+        (x.to(device), target.to(device))
+        for x, target in test_batches(config, training, frames)
+    ]
     is_reference = arm == config.reference
     found, inputs = {}, {}
     for name, settings in config.attacks.items():
@@ -64,13 +71,14 @@ def trial(
             found[name]["masked_gradients"] = masked
     if is_reference:
         with replace_file(transfer) as temporary:
-            torch.save({k: v.half() for k, v in inputs.items()}, temporary)
+            torch.save({k: v.half().cpu() for k, v in inputs.items()}, temporary)
     else:
         kept = torch.load(transfer, map_location="cpu", weights_only=True)
         target = torch.cat([target for _, target in loaded])
         for name, tensors in kept.items():
             found[name]["transfer"] = [
-                accuracy(model, x.float(), target, config.batch_size) for x in tensors
+                accuracy(model, x.to(target.device).float(), target, config.batch_size)
+                for x in tensors
             ]
     return {
         "arm": arm,
@@ -79,6 +87,8 @@ def trial(
         "samples": sum(len(target) for _, target in loaded),
         "attacks": found,
         "corruptions": _corrupted(model, loaded, config),
+        "device": str(device),
+        "environment": describe_environment(),
         "cpu_seconds": time.process_time() - start,
     }
 

@@ -19,6 +19,7 @@ from benchmarks.experiments.description import (
 from benchmarks.experiments.kinds import kind_of
 from benchmarks.experiments.queue import PREPARED, Options, jobs
 from benchmarks.models.build import build_network
+from benchmarks.report.experiments.outline import outline_of
 from benchmarks.runs.command_line import ConfigError
 from benchmarks.runs.config import ModelConfig, SurrogateConfig
 from benchmarks.tasks.train import build_loss, build_readout
@@ -72,6 +73,10 @@ def test_seeds_and_splits_are_crossed(tiny, small_data):
             "Expected `demo.arms` to be of base, MSG, got MSGs",
         ),
         (
+            {"demo": {"minutes": 1, "by_arm": {"MSGs": {}}}},
+            "Expected `demo.by_arm` to be of base, MSG, got MSGs",
+        ),
+        (
             {"tuning": {"candidates": [{}], "by_arm": {"MSG": [{}, {"seed": 1}]}}},
             r"as many settings for each arm, got \{'base': 1, 'MSG': 2\}",
         ),
@@ -86,6 +91,10 @@ def test_seeds_and_splits_are_crossed(tiny, small_data):
         (
             {"arms": {"base": {}}},
             "Expected `reported.arm` to be one of base, got MSG",
+        ),
+        (
+            {"reference": "bose"},
+            "Expected `reference` to be one of base; MSG, .* got bose",
         ),
         ({"titel": "x"}, r"Unknown key `titel`. Did you mean `title`\?"),
         ({"task": "sleep"}, "task"),
@@ -186,6 +195,47 @@ def test_every_figure_says_how_sure_it_is(name):
     for figure in read_experiment(name).reported:
         assert figure.source
         assert figure.said.startswith(f"reported ({figure.confidence}), ")
+
+
+@pytest.mark.parametrize("name", [n for n in available() if n.startswith("msg_two")])
+def test_weights_of_steps_move_within_every_demo(name):
+    for job in jobs(read_experiment(name), Options(size="demo", seeds=(0,))):
+        readout = job.config.readout
+        if readout.name == "temporally_weighted":
+            assert readout.kwargs["start_epoch"] < job.config.optimization.epochs
+
+
+@pytest.mark.parametrize("name", available())
+def test_every_file_says_what_its_arms_are_compared_with(name):
+    experiment = read_experiment(name)
+    assert experiment.reference
+    if experiment.task == "train":
+        for size in SIZES:
+            labels = [cell.label for cell in experiment.cells(size)]
+            references = outline_of(name, size, labels).references
+            of = {*labels} - {*references}
+            assert {*references.values()} == of, "each arm is one, or has one"
+
+
+@pytest.mark.parametrize("name", available())
+def test_figures_that_were_selected_on_test_are_set_beside_such(name):
+    experiment = read_experiment(name)
+    for figure in experiment.reported:
+        assert figure.metric == "best_on_test_accuracy"
+    if experiment.reported:
+        for job in jobs(experiment, Options(seeds=(0,))):
+            assert job.config.test_every_epoch, "else no such figure is measured"
+
+
+def test_no_two_experiments_train_the_same_for_different_reported_figures():
+    found = {}
+    for name in available():
+        experiment = read_experiment(name)
+        for figure in experiment.reported:
+            for job in jobs(experiment, Options(seeds=(0,))):
+                if job.arm == figure.arm:
+                    other = found.setdefault(job.config.digest(), figure.value)
+                    assert other == figure.value, name
 
 
 def test_all_demos_take_40_minutes_at_most():

@@ -93,16 +93,18 @@ def test_experiments_share_runs_of_one_configuration(tiny, tmp_path, monkeypatch
 
 
 def test_rows_name_what_was_reported_and_where_they_come_from(tiny, tmp_path):
-    rows = run_experiment(tiny(), options(tmp_path, size="demo"), Reporter.silent())
+    rows = run_experiment(tiny(seeds=[0]), options(tmp_path), Reporter.silent())
     assert len({row.key for row in rows}) == len(rows)
     (row,) = (r for r in rows if (r.arm, r.metric) == ("MSG", "test_accuracy"))
     assert (row.reported, row.reported_deviation) == (83.3, 0.12)
     assert row.reported_source == "reported (second-hand), table 1"
-    assert (row.size, row.epochs, row.seed, row.threads) == ("demo", 1, "0", 1)
+    assert (row.size, row.epochs, row.seed, row.threads) == ("full", 2, "0", 1)
     (folder,) = (tmp_path / "train").glob(f"*-{row.digest}")
     assert (folder / "result.json").exists()
     (base,) = (r for r in rows if (r.arm, r.metric) == ("base", "test_accuracy"))
     assert (base.reported, base.reported_source) == (None, "")
+    demo = run_experiment(tiny(), options(tmp_path, size="demo"), Reporter.silent())
+    assert {row.reported for row in demo} == {None}, "a demo is of other data"
 
 
 def test_shards_do_everything_once_between_them(tiny, tmp_path):
@@ -140,6 +142,16 @@ def test_each_arm_takes_the_settings_that_validate_best(tiny, tmp_path, capsys):
     assert len(list((tmp_path / "train").glob("seed-100-*"))) == 4
     with pytest.raises(ValueError, match="without that of the tuning, 100"):
         run_experiment(experiment, options(tmp_path, seeds=(100,)), Reporter.silent())
+
+
+def test_weights_that_start_in_the_second_epoch_have_moved_after_it(tiny, tmp_path):
+    readout = {"name": "temporally_weighted", "kwargs": {"start_epoch": 1}}
+    demo = {"minutes": 1, "seeds": [0], "by_arm": {"TWO": {"readout": readout}}}
+    experiment = tiny(arms={"TWO": {}}, reported=[], demo=demo)
+    run_experiment(experiment, options(tmp_path, size="demo"), Reporter.silent())
+    (folder,) = (tmp_path / "train").iterdir()
+    weight = RunFolder(None, folder).read_predictions()["readout_weight_last"]
+    assert len(set(weight.tolist())) > 1
 
 
 def test_workers_give_what_one_process_gives(tiny, tmp_path):
@@ -194,6 +206,16 @@ def test_a_run_waits_while_another_process_is_in_its_folder(
 def test_what_cannot_run_is_explained(write, tmp_path, more, message, capsys):
     assert main([*words(write(), tmp_path), *more]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_several_processes_are_refused(write, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert main(words(write(), tmp_path)) == 2
+    said = capsys.readouterr().err
+    assert "Expected one process, got WORLD_SIZE=2" in said
+    assert "`device.devices`" in said
+    assert "`--shard i/n`" in said
+    assert not (tmp_path / "train").exists()
 
 
 def test_a_damaged_table_is_refused_before_anything_runs(tiny, tmp_path):

@@ -1,5 +1,6 @@
 """Studies run in the same queue, and their figures become rows like those of runs."""
 
+import importlib
 import json
 import statistics
 
@@ -10,6 +11,7 @@ from benchmarks.experiments.queue import Options, jobs, run_experiment
 from benchmarks.experiments.rows import read_rows
 from benchmarks.runs.progress import Reporter
 
+ROBUSTNESS = "benchmarks.tasks.robustness"
 ATTACK = {"attack": {"name": "pgd", "norm": "linf", "steps": 1}, "budgets": [0.1]}
 STUDIES = {
     "fisher": {"seeds": [0, 1], "config": {"samples": 6, "sweep": {}}},
@@ -73,6 +75,32 @@ def rounded(row):
         k: None if getattr(row, k) is None else float(f"{getattr(row, k):.8g}")
         for k in keys
     }
+
+
+@pytest.mark.parametrize(
+    ("task", "module"),
+    [("prune", "benchmarks.studies.pruning.study"), ("robustness", ROBUSTNESS)],
+)
+def test_a_study_killed_between_two_files_goes_on(study, task, module, monkeypatch):
+    writer = importlib.import_module(module)
+    with monkeypatch.context() as patch:
+        patch.setattr(writer, "_write_report", raises)
+        with pytest.raises(KeyboardInterrupt):
+            study(task)
+    rows, folder = study(task)
+    assert rows
+    result = json.loads(only(folder, f"tiny-*/{writer.RESULT}").read_text())
+    assert result["ended"][:10] == rows[0].date
+    # A result of other seeds is none of this study's.
+    (path,) = folder.glob(f"tiny-*/{writer.RESULT}")
+    path.write_text(json.dumps({**result, "seeds": [7, 8]}))
+    again, _ = study(task)
+    assert [row.key for row in again] == [row.key for row in rows]
+    assert json.loads(path.read_text())["seeds"] == result["seeds"]
+
+
+def raises(*args, **kwargs):
+    raise KeyboardInterrupt
 
 
 def only(folder, pattern):

@@ -145,8 +145,12 @@ def test_arms_are_compared_with_their_reference_and_corrected_together(made_up):
     assert [found.adjusted for found in arms.values()] == holm(p_values)
 
 
-def test_two_pairs_give_no_p_value(made_up):
-    found = made_up["made_up_sweep"]
+def test_two_pairs_give_no_p_value():
+    arms = {"MSG, p 0.1": "base", "MSG, p 0.9": "MSG"}
+    rows = [
+        replace(row, arm=arms[row.arm]) for row in example.sweep() if row.arm in arms
+    ]
+    (found,) = summarized(rows)
     assert all(cell.text == "" for cell in column(found, "p (Holm)").values())
     assert sentences(found)[:2] == [
         UNTESTED,
@@ -203,6 +207,34 @@ def test_an_arm_in_a_cell_of_the_grid_has_its_reference_there():
         "MSG, T = 4": "base, T = 4",
         "MSG, T = 10": "base, T = 10",
     }
+
+
+def test_arms_are_compared_with_the_reference_of_their_file_alone():
+    accuracy = [f"magnitude, {rule}, 90%" for rule in ("full T", "Fisher rule")]
+    others = ["magnitude, full T, fewer epochs, 90%", "random, 90%", "dense, 0%"]
+    found = outline_of("fisher_pruning", "full", [*reversed(accuracy), *others])
+    # At equal sparsity; a dense network has none of its own.
+    assert found.references == {
+        "magnitude, Fisher rule, 90%": "magnitude, full T, 90%",
+        "magnitude, full T, fewer epochs, 90%": "magnitude, full T, 90%",
+        "random, 90%": "magnitude, full T, 90%",
+    }
+    labels = [
+        f"{norm}, {mask}"
+        for norm in ("per step", "pooled")
+        for mask in ("no mask", "bernoulli")
+    ]
+    assert outline_of("msg_batch_norm", "full", labels).references == {
+        "pooled, no mask": "per step, no mask",
+        "pooled, bernoulli": "per step, bernoulli",
+    }
+    swept = outline_of("msg_p", "full", ["MSG, p 0.0", "MSG, p 0.5"])
+    assert swept.references == {"MSG, p 0.5": "MSG, p 0.0"}
+
+
+def test_a_reference_is_not_guessed():
+    assert outline_of("unknown", "full", ["a", "b"]).references == {}
+    assert outline_of("attribution", "full", ["dense noise", "MSG"]).references == {}
 
 
 def test_marks_lie_where_their_figures_are(made_up):
