@@ -32,7 +32,8 @@ from sj_ext import register
 
 HOST, MAPPED, COMPRESSED = "host", "cache", "cache, compressed"
 _WORKERS = (0, 2)
-_CLASSES = ("cat", "dog")
+# Two of the ten, in places that the host, which sees only these, has too.
+_CLASSES = ("airplane", "automobile")
 # Epochs of the warm measurement go over all recordings so many times.
 _PASSES = 2
 _STEPS = 8
