@@ -113,7 +113,7 @@ class EventSet:
             **settings: Of `cache`: which frames are built.
 
         Returns:
-            The file with the frames, or the raw folder for SHD.
+            The file with the frames.
 
         Raises:
             FileNotFoundError: The files are not there; the message says what to do.
@@ -297,7 +297,7 @@ class EventSet:
         try:
             found, _ = self._recordings(root)
         except (FileNotFoundError, DamagedDataError):
-            return []
+            return []  # which is said elsewhere
         problems, sources = [], fingerprint(found)
         for path in sorted(root.glob(f"{self.data.name}_T*frames")):
             try:
