@@ -165,7 +165,8 @@ DVS128_OBJECTS = DataSet(
     recordings=10,
     suffix=".aedat",
     folder="extract",
-    source="recordings of one's own: extract/session1 and extract/session2",
+    source="recordings of one's own: extract/session1/Caixa.aedat and so on, one a "
+    "class, the same in extract/session2",
     split="official",
 )
 SETS = {
