@@ -47,6 +47,23 @@ def test_aedat_events_survive_a_round_trip():
         assert np.array_equal(found[key], column)
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("x", np.full(400, 3.5), "`x` of integers, got float64"),
+        ("y", np.array([3]), "arrays of one length"),
+        ("t", np.arange(400)[::-1], "`t` never to fall, got 398 after 399"),
+        ("x", np.full(400, 128), r"`x` in 0\.\.127, got 128"),
+    ],
+)
+def test_events_that_aedat_cannot_hold_are_refused_by_name(
+    tmp_path, key, value, message
+):
+    with pytest.raises(ValueError, match=rf"a\.aedat: Expected .*{message}"):
+        write_aedat2(tmp_path / "a.aedat", events() | {key: value})
+    assert not list(tmp_path.iterdir())
+
+
 def test_the_hosts_reader_gives_the_same_events(root):
     from spikingjelly.datasets.cifar10_dvs import CIFAR10DVS
 
