@@ -7,7 +7,7 @@ import itertools
 import random
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -81,8 +81,8 @@ def calibrate_window(
 
     Raises:
         ValueError: If not one of `density` and `share_of_base` is given, it is out of
-            range, no layer has a `WindowMask`, two
-            layers share one, the loader gives no batch, or a layer saw no x.
+            range, no layer has a `WindowMask`, two layers share one, the loader gives
+            no batch, or a layer saw no x.
     """
     if (density is None) == (share_of_base is None):
         raise ValueError(
@@ -90,7 +90,7 @@ def calibrate_window(
             f"{'neither' if density is None else 'both'}."
         )
     relative = density is None
-    share = share_of_base if density is None else density
+    share = cast(float, share_of_base if density is None else density)
     bounded("share_of_base" if relative else "density", share, "(0, 1)")
     windows = _windows(net)
     device = _device(net)
