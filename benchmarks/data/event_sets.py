@@ -7,7 +7,6 @@ What is in the way is moved to `root/set_aside`, never deleted.
 import os
 import shlex
 import shutil
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,13 +16,18 @@ from benchmarks.data.cache import (
     FrameCache,
     Recording,
     cache_file,
-    fingerprint,
     open_cache,
     recordings,
 )
+from benchmarks.data.event_checks import (
+    archive_problems,
+    count_problems,
+    frame_problems,
+    lacking_recordings,
+    split_problems,
+)
 from benchmarks.data.event_files import (
     READERS,
-    md5,
     problems_of,
     save_npz,
     set_aside,
@@ -34,7 +38,7 @@ from benchmarks.data.frames import DamagedDataError, EventFrames, Progress
 from benchmarks.data.integrate import Binning, check_events, native
 from benchmarks.data.locks import locked, remove_partials
 from benchmarks.data.sets import SETS, DataSet, new_splits
-from benchmarks.data.splits import Split, read_split, write_split
+from benchmarks.data.splits import Split, write_split
 
 __all__ = ["EventSet"]
 
@@ -145,7 +149,7 @@ class EventSet:
             return [
                 f"{raw / label}: {lacking} of {data.counts[label]} recordings are "
                 "missing"
-                for label, lacking in _lacking(data.files, names).items()
+                for label, lacking in lacking_recordings(data, names).items()
             ]
         if len(names) < data.recordings:
             return [f"{raw}: expected {data.recordings} recordings, got {len(names)}"]
@@ -226,95 +230,36 @@ class EventSet:
         """
         root, data = Path(root), self.data
         progress = progress or silent
-        problems = self._check_archives(root)
+        problems = archive_problems(root, self.data)
         source, raw = root / data.folder, root / self.raw_folder
         unpacked = source.is_dir() and any(source.rglob(f"*{data.suffix}"))
         if unpacked:
             problems += self._check_source(source, progress)
         if raw.exists():
             problems += self._check_raw(root, progress)
-            problems += self._check_frames(root)
+            try:
+                found, _ = self._recordings(root)
+            except (FileNotFoundError, DamagedDataError):
+                found = []  # which is said above
+            problems += frame_problems(root, data, found)
         elif not unpacked and (not data.archives or self._missing_archives(root)):
             problems += self._what_to_bring(root)
-        return problems + self._check_splits(root)
-
-    def _check_archives(self, root: Path) -> list[str]:
-        problems = []
-        for name, expected in self.data.archives.items():
-            path = root / "download" / name
-            if path.is_file() and (got := md5(path)) != expected:
-                problems.append(f"{path}: expected MD5 {expected}, got {got}")
-        return problems
+        return problems + split_problems(root, data)
 
     def _check_source(self, source: Path, progress: Progress) -> list[str]:
         files = sorted(source.rglob(f"*{self.data.suffix}"))
-        problems = self._check_counts(source, self.data.suffix)
+        problems = count_problems(self.data, source, self.data.suffix)
         return problems + problems_of(files, self.data.sensor, progress)
 
     def _check_raw(self, root: Path, progress: Progress) -> list[str]:
         raw = root / self.raw_folder
-        problems = self._check_counts(raw, ".npz")
+        problems = count_problems(self.data, raw, ".npz")
         try:
             found, _ = self._recordings(root)
         except FileNotFoundError as error:
             return [*problems, str(error)]
         paths = [recording.path for recording in found]
         return problems + problems_of(paths, self.data.sensor, progress)
-
-    def _check_counts(self, folder: Path, suffix: str) -> list[str]:
-        """Compare the files of each class with the set's."""
-        data = self.data
-        if not data.counts:
-            return []
-        there = {path.name for path in folder.iterdir() if path.is_dir()}
-        problems = [
-            f"{folder / name}: this class folder is missing"
-            for name in data.classes
-            if name not in there
-        ]
-        problems += [
-            f"{folder / name}: no class of {data.title}, left out"
-            for name in sorted(there - set(data.classes))
-        ]
-        wanted: dict[str, set[str]] = {}
-        for name in data.files:
-            label, _, file = name.partition("/")
-            wanted.setdefault(label, set()).add(Path(file).stem)
-        for label in sorted(there & set(data.classes)):
-            found = {path.stem for path in (folder / label).glob(f"*{suffix}")}
-            if found == wanted[label]:
-                continue
-            odd = sorted(found - wanted[label])
-            about = f" ({odd[0]}{suffix} is none of the set)" if odd else ""
-            problems.append(
-                f"{folder / label}: expected {len(wanted[label])} recordings, got "
-                f"{len(found)}{about}"
-            )
-        return problems
-
-    def _check_frames(self, root: Path) -> list[str]:
-        """Open all files with frames, and see whether they are of these events."""
-        try:
-            found, _ = self._recordings(root)
-        except (FileNotFoundError, DamagedDataError):
-            return []  # which is said elsewhere
-        problems, sources = [], fingerprint(found)
-        for path in sorted(root.glob(f"{self.data.name}_T*frames")):
-            try:
-                if FrameCache(path).header.get("sources") != sources:
-                    problems.append(f"{path}: made of other events than lie here now")
-            except DamagedDataError as error:
-                problems.append(str(error))
-        return problems
-
-    def _check_splits(self, root: Path) -> list[str]:
-        problems = []
-        for path in sorted(root.glob(f"{self.data.name}*.json")):
-            try:
-                read_split(path)
-            except DamagedDataError as error:
-                problems.append(str(error))
-        return problems
 
     def _missing_archives(self, root: Path) -> list[str]:
         folder = root / "download"
@@ -391,7 +336,7 @@ class EventSet:
         if not self.data.archives or self._missing_archives(root):
             raise FileNotFoundError(" ".join(self._what_to_bring(root)))
         progress("unpack archives", 0, 1)
-        if problems := self._check_archives(root):
+        if problems := archive_problems(root, self.data):
             raise ValueError(f"Cannot unpack {problems[0]}: get it again.")
         partial = root / "extract.partial"
         shutil.rmtree(partial, ignore_errors=True)
@@ -466,12 +411,6 @@ class EventSet:
 
 def _count_files(folder: Path) -> int:
     return sum(1 for path in folder.rglob("*") if path.suffix in (".npz", ".h5"))
-
-
-def _lacking(wanted: Sequence[str], names: Sequence[str]) -> Counter[str]:
-    """Count by class what is wanted and not there."""
-    lacking = set(wanted) - set(names)
-    return Counter(n.partition("/")[0] for n in wanted if n in lacking)
 
 
 def host_class(name: str) -> Any:

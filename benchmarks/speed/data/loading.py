@@ -24,6 +24,7 @@ __all__ = [
     "cold_rates",
     "direct_rates",
     "opening_seconds",
+    "training_step",
     "waiting_share",
     "warm_rates",
 ]
@@ -190,11 +191,9 @@ def waiting_share(
     order: Sequence[int],
     batch_size: int,
     workers: int,
-    classes: int,
+    step: Callable[[Tensor, Tensor], None],
 ) -> dict[str, float]:
-    """Train a small network, and see how much of each step goes by waiting for data.
-
-    The network is the quickstart's, on frames of 48 x 48: a larger one waits less.
+    """Train a network, and see how much of each step goes by waiting for data.
 
     Args:
         reader: Of the frames; warm.
@@ -202,14 +201,13 @@ def waiting_share(
         order: Samples, gone through again and again.
         batch_size: Samples a batch.
         workers: Processes that read.
-        classes: Number of logits.
+        step: Trains on frames and labels, see `training_step`.
 
     Returns:
         `share`, in [0, 1], and `step_seconds`, the median of a step, waiting included.
     """
     repeated = [order[n % len(order)] for n in range(batches * batch_size)]
     loader = reader.loader(repeated, batch_size, workers)
-    step = _step(classes)
     waits, wholes = [], []
     for wait, whole in _timed(iter(loader), step):
         waits.append(wait)
@@ -233,7 +231,16 @@ def _timed(
         yield ready - start, time.perf_counter() - start
 
 
-def _step(classes: int) -> Callable[[Tensor, Tensor], None]:
+def training_step(classes: int) -> Callable[[Tensor, Tensor], None]:
+    """Make a step of a small network: a larger one waits less.
+
+    Args:
+        classes: Number of logits.
+
+    Returns:
+        Trains the quickstart's network at 48 x 48 on frames and labels. The first two
+        calls take seconds, in which the host compiles its neurons.
+    """
     torch.manual_seed(0)
     neuron = neuron_factory(
         NeuronConfig(kwargs={"v_threshold": 0.5}), SurrogateConfig()

@@ -1,0 +1,131 @@
+"""What is wrong in the folder of an event set: archives, counts, frames, splits."""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks.data.cache import FrameCache, Recording, fingerprint
+from benchmarks.data.event_files import md5
+from benchmarks.data.frames import DamagedDataError
+from benchmarks.data.sets import DataSet
+from benchmarks.data.splits import read_split
+
+__all__ = [
+    "archive_problems",
+    "count_problems",
+    "frame_problems",
+    "lacking_recordings",
+    "split_problems",
+]
+
+
+def archive_problems(root: Path, data: DataSet) -> list[str]:
+    """Compare the archives that are there with their check sums.
+
+    Args:
+        root: Folder of the set.
+        data: The set.
+
+    Returns:
+        What is wrong, each with the file's name.
+    """
+    problems = []
+    for name, expected in data.archives.items():
+        path = root / "download" / name
+        if path.is_file() and (got := md5(path)) != expected:
+            problems.append(f"{path}: expected MD5 {expected}, got {got}")
+    return problems
+
+
+def count_problems(data: DataSet, folder: Path, suffix: str) -> list[str]:
+    """Compare the files of each class with the set's, where their names are regular.
+
+    Args:
+        data: The set.
+        folder: With a folder for each class.
+        suffix: Of the files.
+
+    Returns:
+        What is wrong, each with the folder's name.
+    """
+    if not data.counts:
+        return []
+    there = {path.name for path in folder.iterdir() if path.is_dir()}
+    problems = [
+        f"{folder / name}: this class folder is missing"
+        for name in data.classes
+        if name not in there
+    ]
+    problems += [
+        f"{folder / name}: no class of {data.title}, left out"
+        for name in sorted(there - set(data.classes))
+    ]
+    wanted: dict[str, set[str]] = {}
+    for name in data.files:
+        label, _, file = name.partition("/")
+        wanted.setdefault(label, set()).add(Path(file).stem)
+    for label in sorted(there & set(data.classes)):
+        found = {path.stem for path in (folder / label).glob(f"*{suffix}")}
+        if found == wanted[label]:
+            continue
+        odd = sorted(found - wanted[label])
+        about = f" ({odd[0]}{suffix} is none of the set)" if odd else ""
+        problems.append(
+            f"{folder / label}: expected {len(wanted[label])} recordings, got "
+            f"{len(found)}{about}"
+        )
+    return problems
+
+
+def lacking_recordings(data: DataSet, names: Sequence[str]) -> Counter[str]:
+    """Count by class what is not there, of a set with regular names.
+
+    Args:
+        data: The set.
+        names: Recordings `class/file` that are there.
+
+    Returns:
+        Of classes that lack some.
+    """
+    lacking = set(data.files) - set(names)
+    return Counter(n.partition("/")[0] for n in data.files if n in lacking)
+
+
+def frame_problems(root: Path, data: DataSet, found: Sequence[Recording]) -> list[str]:
+    """Open all files with frames, and see whether they are of these events.
+
+    Args:
+        root: Folder of the set.
+        data: The set.
+        found: The recordings that lie there.
+
+    Returns:
+        What is wrong, each with the file's name.
+    """
+    problems, sources = [], fingerprint(found)
+    for path in sorted(root.glob(f"{data.name}_T*frames")):
+        try:
+            if FrameCache(path).header.get("sources") != sources:
+                problems.append(f"{path}: made of other events than lie here now")
+        except DamagedDataError as error:
+            problems.append(str(error))
+    return problems
+
+
+def split_problems(root: Path, data: DataSet) -> list[str]:
+    """Read all splits beside the data.
+
+    Args:
+        root: Folder of the set.
+        data: The set.
+
+    Returns:
+        What is wrong, each with the file's name.
+    """
+    problems = []
+    for path in sorted(root.glob(f"{data.name}*.json")):
+        try:
+            read_split(path)
+        except DamagedDataError as error:
+            problems.append(str(error))
+    return problems
