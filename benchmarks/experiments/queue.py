@@ -203,6 +203,12 @@ def _job(
         config = read_as(kind.config, words, _PROG)
     except ConfigError as error:
         raise ConfigError(f"{experiment.name}, {point.label}: {error}") from None
+    devices = max(one.device.devices for one in kind.trainings(config))
+    if devices > 1 and experiment.task != "train":
+        raise ConfigError(
+            f"{experiment.name}, {point.label}: Expected `train.device.devices` of the "
+            f"task {experiment.task} to be 1, got {devices}: use `--shard` for several."
+        )
     return Job(experiment.task, point.cell.label, point.label, config, _said(more))
 
 

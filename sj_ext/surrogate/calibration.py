@@ -7,7 +7,7 @@ import itertools
 import random
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -81,17 +81,19 @@ def calibrate_window(
 
     Raises:
         ValueError: If not one of `density` and `share_of_base` is given, it is out of
-            range, no layer has a `WindowMask`, two layers share one, the loader gives
-            no batch, or a layer saw no x.
+            range, no layer has a `WindowMask`, two
+            layers share one, the loader gives no batch, or a layer saw no x.
     """
-    if (density is None) == (share_of_base is None):
+    given = {"density": density, "share_of_base": share_of_base}
+    shares = {name: value for name, value in given.items() if value is not None}
+    if len(shares) != 1:
         raise ValueError(
             "Expected one of `density` and `share_of_base`, got "
-            f"{'neither' if density is None else 'both'}."
+            f"{'both' if shares else 'neither'}."
         )
-    relative = density is None
-    share = cast(float, share_of_base if density is None else density)
-    bounded("share_of_base" if relative else "density", share, "(0, 1)")
+    ((name, share),) = shares.items()
+    bounded(name, share, "(0, 1)")
+    relative = name == "share_of_base"
     windows = _windows(net)
     device = _device(net)
     with _undisturbed(net, device), ExitStack() as restored:

@@ -1,6 +1,10 @@
 """Training runs in an experiment."""
 
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from benchmarks.experiments.kinds.base import Kind, Measured, Origin, Wanted
@@ -35,8 +39,31 @@ class Train(Kind):
         return RunFolder(config).is_complete
 
     def run(self, config: TrainConfig, reporter: Reporter) -> None:
-        """Train."""
-        train(config, reporter)
+        """Train; on several devices in a process of its own.
+
+        The processes beside the first are started with the command line of that one,
+        which must therefore be that of the training and not of the queue.
+
+        Args:
+            config: Of the run.
+            reporter: Shows progress of a training on one device.
+
+        Raises:
+            OSError: If the other process has failed; it has said why.
+        """
+        if config.device.devices == 1:
+            train(config, reporter)
+            return
+        with TemporaryDirectory() as folder:
+            path = Path(folder) / "config.yaml"
+            path.write_text(config.to_yaml(), encoding="utf-8")
+            words = ["-m", "benchmarks", "train", "--config", str(path)]
+            done = subprocess.run([sys.executable, *words])
+        if done.returncode != 0:
+            raise OSError(
+                f"The training on {config.device.devices} devices ended with status "
+                f"{done.returncode}; what it said stands above."
+            )
 
     def results(self, config: TrainConfig) -> Iterator[tuple[Origin, Measured]]:
         """Judge the stored logits."""

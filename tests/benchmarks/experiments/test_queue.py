@@ -218,6 +218,28 @@ def test_several_processes_are_refused(write, tmp_path, monkeypatch, capsys):
     assert not (tmp_path / "train").exists()
 
 
+def test_a_network_is_trained_on_several_devices_from_the_queue(
+    tiny, train_keys, tmp_path
+):
+    device = {"accelerator": "cpu", "devices": 2, "threads": 1}
+    config = {**train_keys, "device": device}
+    experiment = tiny(config=config, arms={"base": {}}, reported=[])
+    rows = run_experiment(experiment, options(tmp_path, size="demo"), Reporter.silent())
+    assert {row.arm for row in rows} == {"base"}
+    (folder,) = (tmp_path / "train").iterdir()
+    assert RunFolder(None, folder).read_environment()["processes"] == 2
+
+
+def test_a_study_of_several_devices_is_refused(tiny, train_keys, tmp_path):
+    train = {**train_keys, "device": {"accelerator": "cpu", "devices": 2}}
+    config = {"samples": 6, "sweep": {}, "train": train}
+    demo = {"minutes": 1}
+    changes = {"arms": {"base": {}}, "reported": [], "demo": demo}
+    experiment = tiny(task="fisher", config=config, **changes)
+    with pytest.raises(ValueError, match=r"`train.device.devices` .* to be 1, got 2"):
+        run_experiment(experiment, options(tmp_path, size="demo"), Reporter.silent())
+
+
 def test_a_damaged_table_is_refused_before_anything_runs(tiny, tmp_path):
     (tmp_path / "rows.csv").write_text("nothing\n")
     with pytest.raises(ValueError, match="to have the columns"):
