@@ -21,6 +21,7 @@ __all__ = [
     "has_settings",
     "load",
     "load_configured",
+    "missing",
     "prepare",
     "status",
 ]
@@ -176,6 +177,21 @@ def check(
     except (FileNotFoundError, DamagedDataError) as error:
         return [str(error)]
     return []
+
+
+def missing(name: str, root: str | os.PathLike[str]) -> list[str]:
+    """Say what of a prepared set is not there.
+
+    Args:
+        name: One of `available()`.
+        root: Folder of this data set alone.
+
+    Returns:
+        A line for each class; empty of a whole set, and of one that is made here.
+    """
+    found: Any = _module(name)
+    lines: list[str] = found.missing(root) if hasattr(found, "missing") else []
+    return lines
 
 
 def _module(name: str) -> Any:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from benchmarks.data.atis import Events
+from benchmarks.data.atis import Events, checked_columns
 from sj_ext.files import replace_file
 
 __all__ = ["SIZE", "decode_aedat2", "encode_aedat2", "read_aedat2", "write_aedat2"]
@@ -29,22 +29,17 @@ def encode_aedat2(events: Mapping[str, ArrayLike] | NDArray[np.void]) -> bytes:
     """Turn events into the bytes of a file.
 
     Args:
-        events: Arrays `t` (microseconds), `x`, `y` (0..127) and `p` (0, 1), each
-            `[events]`.
+        events: Arrays `t` (microseconds, never falling), `x`, `y` (0..127) and `p`
+            (0, 1), each `[events]`.
 
     Returns:
         A header and eight bytes for each event.
 
     Raises:
-        ValueError: A value does not fit its bits.
+        ValueError: Arrays of different lengths or of other numbers than integers, a
+            value that does not fit its bits, or times that go back.
     """
-    columns = {name: np.asarray(events[name]).astype(np.int64) for name in _LIMITS}
-    for name, column in columns.items():
-        if column.size and not 0 <= column.min() <= column.max() < _LIMITS[name]:
-            raise ValueError(
-                f"Expected `{name}` in 0..{_LIMITS[name] - 1}, got "
-                f"{column.min()}..{column.max()}."
-            )
+    columns = checked_columns(events, _LIMITS)
     words = np.empty((columns["t"].size, 2), ">u4")
     last = SIZE - 1
     words[:, 0] = (

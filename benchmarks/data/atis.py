@@ -14,12 +14,61 @@ from numpy.typing import ArrayLike, NDArray
 
 from sj_ext.files import replace_file
 
-__all__ = ["Events", "decode_events", "encode_events", "read_events", "write_events"]
+__all__ = [
+    "Events",
+    "checked_columns",
+    "decode_events",
+    "encode_events",
+    "read_events",
+    "write_events",
+]
 
 Events: TypeAlias = dict[str, NDArray[np.uint32]]
 """Arrays `t` (microseconds), `x`, `y`, `p`, each `[events]`, in order of time."""
 
 _LIMITS = {"t": 2**23, "x": 2**8, "y": 2**8, "p": 2}
+
+
+def checked_columns(
+    events: Mapping[str, ArrayLike] | NDArray[np.void], limits: Mapping[str, int]
+) -> dict[str, NDArray[np.int64]]:
+    """Refuse events that a file cannot hold as they are.
+
+    Args:
+        events: Arrays under the names of `limits`, each `[events]`.
+        limits: What each value has to be below.
+
+    Returns:
+        The columns as 64-bit integers.
+
+    Raises:
+        ValueError: Arrays of different lengths or of other numbers than integers, a
+            value that does not fit its bits, or times that go back.
+    """
+    columns = {name: np.asarray(events[name]) for name in limits}
+    shapes = {name: column.shape for name, column in columns.items()}
+    if len(set(shapes.values())) != 1 or columns["t"].ndim != 1:
+        raise ValueError(
+            f"Expected `events` to hold arrays of one length, got {shapes}."
+        )
+    for name, column in columns.items():
+        if not np.issubdtype(column.dtype, np.integer):
+            raise ValueError(f"Expected `{name}` of integers, got {column.dtype}.")
+        if column.size and not 0 <= column.min() <= column.max() < limits[name]:
+            raise ValueError(
+                f"Expected `{name}` in 0..{limits[name] - 1}, got "
+                f"{column.min()}..{column.max()}."
+            )
+    whole = {name: column.astype(np.int64) for name, column in columns.items()}
+    t = whole["t"]
+    falls = np.flatnonzero(np.diff(t) < 0)
+    if falls.size:
+        at = int(falls[0])
+        raise ValueError(
+            f"Expected `t` never to fall, got {t[at + 1]} after {t[at]} at event "
+            f"{at + 1}."
+        )
+    return whole
 
 
 def encode_events(events: Mapping[str, ArrayLike] | NDArray[np.void]) -> bytes:
@@ -36,32 +85,12 @@ def encode_events(events: Mapping[str, ArrayLike] | NDArray[np.void]) -> bytes:
         ValueError: Arrays of different lengths, a value that does not fit its bits,
             or times that go back.
     """
-    columns = {name: np.asarray(events[name]) for name in _LIMITS}
-    shapes = {name: column.shape for name, column in columns.items()}
-    if len(set(shapes.values())) != 1 or columns["t"].ndim != 1:
-        raise ValueError(
-            f"Expected `events` to hold arrays of one length, got {shapes}."
-        )
-    for name, column in columns.items():
-        if not np.issubdtype(column.dtype, np.integer):
-            raise ValueError(f"Expected `{name}` of integers, got {column.dtype}.")
-        if column.size and not 0 <= column.min() <= column.max() < _LIMITS[name]:
-            raise ValueError(
-                f"Expected `{name}` in 0..{_LIMITS[name] - 1}, got "
-                f"{column.min()}..{column.max()}."
-            )
-    t = columns["t"].astype(np.int64)
-    falls = np.flatnonzero(np.diff(t) < 0)
-    if falls.size:
-        at = int(falls[0])
-        raise ValueError(
-            f"Expected `t` never to fall, got {t[at + 1]} after {t[at]} at event "
-            f"{at + 1}."
-        )
+    columns = checked_columns(events, _LIMITS)
+    t = columns["t"]
     data = np.empty((t.size, 5), np.uint8)
     data[:, 0] = columns["x"]
     data[:, 1] = columns["y"]
-    data[:, 2] = columns["p"].astype(np.int64) << 7 | t >> 16
+    data[:, 2] = columns["p"] << 7 | t >> 16
     data[:, 3] = t >> 8 & 0xFF
     data[:, 4] = t & 0xFF
     return data.tobytes()

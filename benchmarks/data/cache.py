@@ -13,7 +13,7 @@ import logging
 import os
 import struct
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,9 +28,17 @@ from torch.utils.data import Dataset
 from benchmarks.data.compact import pack, unpack
 from benchmarks.data.frames import DamagedDataError, EventFrames, Progress
 from benchmarks.data.integrate import Binning, check_events, integrate, native
+from benchmarks.data.locks import locked, remove_partials
 from sj_ext.files import replace_file
 
-__all__ = ["FrameCache", "Recording", "cache_file", "open_cache", "recordings"]
+__all__ = [
+    "FrameCache",
+    "Recording",
+    "cache_file",
+    "fingerprint",
+    "open_cache",
+    "recordings",
+]
 
 _MAGIC = b"SJXFRM01"
 _PREFIX = struct.Struct("<8sQI")
@@ -50,7 +58,7 @@ class _TooWideError(ValueError):
 
 @dataclass(frozen=True)
 class Recording:
-    """One event file of the host's raw folder.
+    """One recording, such as an event file of the host's raw folder.
 
     Attributes:
         path: An `.npz` with `t`, `x`, `y`, `p`.
@@ -83,13 +91,17 @@ class Recording:
 
 
 def recordings(
-    raw_root: str | os.PathLike[str], suffix: str = ".npz"
+    raw_root: str | os.PathLike[str],
+    suffix: str = ".npz",
+    classes: Sequence[str] | None = None,
 ) -> tuple[list[Recording], list[str]]:
     """List the event files of a folder `raw_root/<class>/*.npz`.
 
     Args:
         raw_root: Such as `events_np` of the host.
         suffix: Of the original files, which the recordings are named by.
+        classes: Names of the classes, whose folders alone are looked into; None takes
+            the folders that are there.
 
     Returns:
         The recordings in the order of the host's data set, and the classes.
@@ -98,7 +110,8 @@ def recordings(
         FileNotFoundError: There are none.
     """
     root = Path(raw_root)
-    classes = sorted(path.name for path in root.glob("*") if path.is_dir())
+    if classes is None:
+        classes = sorted(path.name for path in root.glob("*") if path.is_dir())
     found = [
         Recording(path, f"{name}/{path.stem}{suffix}", label)
         for label, name in enumerate(classes)
@@ -106,7 +119,7 @@ def recordings(
     ]
     if not found:
         raise FileNotFoundError(f"No event files <class>/*.npz in {root.absolute()}.")
-    return found, classes
+    return found, list(classes)
 
 
 def cache_file(
@@ -256,8 +269,11 @@ def open_cache(
     compressed: bool = False,
     workers: int | None = None,
     progress: Progress | None = None,
+    channels: int = 2,
 ) -> FrameCache:
     """Open a cache; build it first where it is missing, stale or damaged.
+
+    Where the system can lock files, a second process waits for the one that builds it.
 
     Args:
         path: The file, see `cache_file`.
@@ -268,6 +284,7 @@ def open_cache(
         compressed: Whether to compress each sample.
         workers: Threads that build it; None takes one a core.
         progress: Called with "build frames", how much is done, and of how much.
+        channels: What a recording counts apart: both polarities.
 
     Returns:
         The cache, verified.
@@ -278,23 +295,38 @@ def open_cache(
         "binning": _plain(binning),
         "compressed": compressed,
         "classes": list(classes),
-        "sources": _fingerprint(found),
+        "sources": fingerprint(found),
     }
-    if path.exists():
+    if cache := _opened(path, wanted):
+        return cache
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with locked(path.with_name(f".{path.name}.lock"), progress):
+        # Another process may have built it meanwhile.
+        if cache := _opened(path, wanted):
+            return cache
+        remove_partials(path.parent, f"{path.name}.*")
+        shape = [binning.time_steps, channels, *binning.frame]
+        narrow, wide = ({**wanted, "shape": shape, "dtype": t} for t in _TYPES)
         try:
-            cache = FrameCache(path)
-        except DamagedDataError as error:
-            _log.warning("%s Built again.", error)
-        else:
-            if all(cache.header.get(key) == value for key, value in wanted.items()):
-                return cache
-            _log.warning("%s is of other events or settings: built again.", path)
-    narrow, wide = ({**wanted, "dtype": dtype} for dtype in _TYPES)
-    try:
-        _build(path, found, binning, narrow, workers, progress)
-    except _TooWideError:
-        _build(path, found, binning, wide, workers, progress)
+            _build(path, found, binning, narrow, workers, progress)
+        except _TooWideError:
+            _build(path, found, binning, wide, workers, progress)
     return FrameCache(path, verify=False)
+
+
+def _opened(path: Path, wanted: Mapping[str, Any]) -> FrameCache | None:
+    """Open a file that is whole and of these events and settings, or say why not."""
+    if not path.exists():
+        return None
+    try:
+        cache = FrameCache(path)
+    except DamagedDataError as error:
+        _log.warning("%s Built again.", error)
+        return None
+    if all(cache.header.get(key) == value for key, value in wanted.items()):
+        return cache
+    _log.warning("%s is of other events or settings: built again.", path)
+    return None
 
 
 def _build(
@@ -310,7 +342,6 @@ def _build(
     header |= {
         "names": [recording.name for recording in found],
         "labels": [recording.label for recording in found],
-        "shape": [binning.time_steps, 2, *binning.frame],
         # Of the final length, so that the header can be written over.
         "lengths": [2**40] * len(found),
         "crc32": [2**32] * len(found),
@@ -400,6 +431,14 @@ def _plain(binning: Binning) -> dict[str, Any]:
     }
 
 
-def _fingerprint(found: Sequence[Recording]) -> str:
+def fingerprint(found: Sequence[Recording]) -> str:
+    """Tell when any of the event files is another.
+
+    Args:
+        found: The recordings.
+
+    Returns:
+        SHA-256 of what `Recording.source` says of each.
+    """
     text = json.dumps([recording.source() for recording in found])
     return hashlib.sha256(text.encode()).hexdigest()

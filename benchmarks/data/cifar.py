@@ -9,12 +9,13 @@ import json
 import os
 import shlex
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from benchmarks.data.event_files import md5
 from benchmarks.data.frames import DamagedDataError, EventFrames, Progress
 from benchmarks.data.splits import SEEDS, Split, write_split
 
@@ -65,7 +66,15 @@ class CifarSet:
     @property
     def DESCRIPTION(self) -> str:
         """One line for people."""
-        return f"{self.title}, each image shown for all time steps"
+        about = {
+            "cifar10": "60,000 pictures of 10 kinds",
+            "cifar100": "60,000 pictures of 100 kinds",
+            "cifar10_subset": "pictures of 10 kinds in one file of arrays",
+        }[self.name]
+        return (
+            f"{self.title}: {about}, 32 x 32, each shown for all time steps; licence: "
+            "none stated; source: https://www.cs.toronto.edu/~kriz/cifar.html"
+        )
 
     def prepare(
         self,
@@ -144,10 +153,12 @@ class CifarSet:
 
         found = []
         for part in _PARTS:
+            kind = getattr(datasets, self.torchvision_name)
             try:
-                kind = getattr(datasets, self.torchvision_name)
                 official = kind(os.fspath(root), train=part == "train")
             except RuntimeError as error:
+                # Torchvision says the same of a damaged file as of a missing one.
+                _refuse_damaged(root / kind.base_folder, kind)
                 raise FileNotFoundError(self._missing(root, error)) from error
             labels = np.asarray(official.targets)
             pixels = np.ascontiguousarray(official.data.transpose(0, 3, 1, 2))
@@ -164,6 +175,22 @@ class CifarSet:
             f"{self.title} is not in {root.absolute()} ({error}). Download it with: "
             f"python -c {shlex.quote(f'import torchvision; {call}')}"
         )
+
+
+def _refuse_damaged(folder: Path, kind: Any) -> None:
+    """Name a file that is there and is not the official one.
+
+    Raises:
+        DamagedDataError: There is such a file.
+    """
+    meta = (kind.meta["filename"], kind.meta["md5"])
+    for name, expected in (*kind.train_list, *kind.test_list, meta):
+        path = folder / name
+        if path.is_file() and (got := md5(path)) != expected:
+            raise DamagedDataError(
+                f"{path} is damaged: expected MD5 {expected}, got {got}. Remove it, "
+                "and download the set again."
+            )
 
 
 class CifarSubset(CifarSet):

@@ -5,8 +5,6 @@ simulated DVS pixel array, written in the on-disk format of N-Caltech101, and re
 through SpikingJelly's own loader.
 """
 
-import contextlib
-import errno
 import hashlib
 import json
 import logging
@@ -30,6 +28,7 @@ from benchmarks.data.frames import (
     read_frames,
     write_frames,
 )
+from benchmarks.data.locks import locked
 from benchmarks.data.pixel_array import Field, PixelArray
 from benchmarks.data.saccades import Saccades
 from benchmarks.data.splits import Split, make_split
@@ -164,7 +163,7 @@ def prepare(
     progress = progress or _no_progress
     root.mkdir(parents=True, exist_ok=True)
     _refuse_other_data(root)
-    with _lock(root, progress):
+    with locked(_lock_file(root), progress):
         recorded = _claim(root, settings)
         events_checksum = _prepare_events(root, settings, recorded, progress)
         path = _frames_file(root, time_steps)
@@ -304,20 +303,15 @@ def _digests(folder: Path, names: Iterable[str]) -> dict[str, str]:
         FileExistsError: A file is none of `names`.
     """
     home = folder / "Caltech101"
-    found = {
-        path.relative_to(home).as_posix(): path
-        for path in home.rglob("*")
-        if path.is_file()
-    }
-    if strangers := sorted(found.keys() - set(names)):
+    # All of it: what differs is renewed as a whole.
+    found = [path for path in folder.rglob("*") if not path.is_dir()]
+    known = {home / name: name for name in names}
+    if strangers := sorted(set(found) - known.keys()):
         raise FileExistsError(
-            f"Expected only files of the event digits in {home}, got {strangers[0]} "
-            f"({len(strangers)} such)."
+            f"Expected only files of the event digits in {folder}, got "
+            f"{strangers[0].relative_to(folder)} ({len(strangers)} such)."
         )
-    return {
-        name: hashlib.sha256(path.read_bytes()).hexdigest()
-        for name, path in found.items()
-    }
+    return {known[p]: hashlib.sha256(p.read_bytes()).hexdigest() for p in found}
 
 
 def _checksum(digests: Mapping[str, str]) -> str:
@@ -393,31 +387,6 @@ def _mismatch(header: Mapping[str, Any], time_steps: int) -> str | None:
         if header.get(key) != value:
             return f"expected {key} {value}, got {header.get(key)}."
     return None
-
-
-@contextlib.contextmanager
-def _lock(root: Path, progress: Progress) -> Iterator[None]:
-    """Keep other processes out of the folder until the end, or the death, of this.
-
-    Raises:
-        OSError: The lock file cannot be locked, on a file system that has locks.
-    """
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        yield
-        return
-    with _lock_file(root).open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            progress("wait for another process", 0, 1)
-            fcntl.flock(file, fcntl.LOCK_EX)
-        except OSError as error:
-            # Some network file systems have no locks.
-            if error.errno not in (errno.ENOLCK, errno.ENOTSUP):
-                raise
-        yield
 
 
 def _lock_file(root: Path) -> Path:

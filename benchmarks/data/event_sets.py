@@ -17,6 +17,7 @@ from benchmarks.data.cache import (
     FrameCache,
     Recording,
     cache_file,
+    fingerprint,
     open_cache,
     recordings,
 )
@@ -29,10 +30,11 @@ from benchmarks.data.event_files import (
     silent,
     to_native_order,
 )
-from benchmarks.data.frames import EventFrames, Progress
+from benchmarks.data.frames import DamagedDataError, EventFrames, Progress
 from benchmarks.data.integrate import Binning, check_events, native
+from benchmarks.data.locks import locked, remove_partials
 from benchmarks.data.sets import SETS, DataSet, new_splits
-from benchmarks.data.splits import Split, write_split
+from benchmarks.data.splits import Split, read_split, write_split
 
 __all__ = ["EventSet"]
 
@@ -61,16 +63,22 @@ class EventSet:
         """
         root, data = Path(root), self.data
         lines = [
-            f"{data.title}: {data.recordings or 'all'} recordings, sensor "
+            f"{data.title}: {data.recordings:,} recordings, sensor "
             f"{data.sensor[0]} x {data.sensor[1]}, licence: {data.licence}",
             f"source: {data.source}",
         ]
         for marker in sorted(root.glob("*.building")):
             lines.append(f"{marker.name}: left by an interrupted build; prepare mends")
         raw, source = root / self.raw_folder, root / data.folder
+        partial = self._partial(root)
+        if partial.exists():
+            lines.append(
+                f"{partial}: {_count_files(partial)} event files of an interrupted "
+                "preparation; prepare goes on"
+            )
         if raw.exists():
-            count = sum(1 for path in raw.rglob("*") if path.suffix in (".npz", ".h5"))
-            lines.append(f"{raw}: {count} event files")
+            lines.append(f"{raw}: {_count_files(raw)} event files")
+            lines += self.missing(root)
         elif source.exists():
             count = sum(1 for path in source.rglob("*") if path.is_file())
             lines.append(f"{source}: {count} files, not prepared yet")
@@ -94,6 +102,8 @@ class EventSet:
         """Unpack and convert the files, write the splits, and build the frames.
 
         What was converted before is kept, so that an interrupted preparation goes on.
+        Where the system can lock files, a second process waits for the first. Of a
+        part of the set all is made that can be; `missing` says what is not there.
 
         Args:
             root: Folder of the set.
@@ -103,7 +113,7 @@ class EventSet:
             **settings: Of `cache`: which frames are built.
 
         Returns:
-            The file with the frames, or the raw folder for SHD.
+            The file with the frames.
 
         Raises:
             FileNotFoundError: The files are not there; the message says what to do.
@@ -114,15 +124,32 @@ class EventSet:
         root = Path(root)
         root.mkdir(parents=True, exist_ok=True)
         progress = progress or silent
-        self._mend(root, progress)
+        with locked(root / f".{self.data.name}.lock", progress):
+            self._mend(root, progress)
+            self._complete(root, progress)
+            return self._finish(root, time_steps, progress, **settings)
+
+    def missing(self, root: str | os.PathLike[str]) -> list[str]:
+        """Say which recordings of the set are not there.
+
+        Args:
+            root: Folder of the set, prepared.
+
+        Returns:
+            A line for each class that lacks some, or one for the set.
+        """
+        root, data = Path(root), self.data
         raw = root / self.raw_folder
-        if not raw.exists():
-            self._unpack(root, progress)
-            partial = raw.with_name(f"{raw.name}.partial")
-            partial.mkdir(exist_ok=True)
-            self._convert(root, partial, progress)
-            partial.rename(raw)
-        return self._finish(root, time_steps, progress, **settings)
+        names = [recording.name for recording in self._recordings(root)[0]]
+        if data.counts:
+            return [
+                f"{raw / label}: {lacking} of {data.counts[label]} recordings are "
+                "missing"
+                for label, lacking in _lacking(data.files, names).items()
+            ]
+        if len(names) < data.recordings:
+            return [f"{raw}: expected {data.recordings} recordings, got {len(names)}"]
+        return []
 
     def cache(
         self,
@@ -201,13 +228,15 @@ class EventSet:
         progress = progress or silent
         problems = self._check_archives(root)
         source, raw = root / data.folder, root / self.raw_folder
-        if source.is_dir() and any(source.rglob(f"*{data.suffix}")):
+        unpacked = source.is_dir() and any(source.rglob(f"*{data.suffix}"))
+        if unpacked:
             problems += self._check_source(source, progress)
-        elif raw.exists():
+        if raw.exists():
             problems += self._check_raw(root, progress)
-        elif not data.archives or self._missing_archives(root):
+            problems += self._check_frames(root)
+        elif not unpacked and (not data.archives or self._missing_archives(root)):
             problems += self._what_to_bring(root)
-        return problems
+        return problems + self._check_splits(root)
 
     def _check_archives(self, root: Path) -> list[str]:
         problems = []
@@ -219,37 +248,73 @@ class EventSet:
 
     def _check_source(self, source: Path, progress: Progress) -> list[str]:
         files = sorted(source.rglob(f"*{self.data.suffix}"))
-        problems = self._check_counts(source)
+        problems = self._check_counts(source, self.data.suffix)
         return problems + problems_of(files, self.data.sensor, progress)
 
     def _check_raw(self, root: Path, progress: Progress) -> list[str]:
-        found, _ = self._recordings(root)
-        problems = []
-        if self.data.recordings and len(found) != self.data.recordings:
-            problems.append(
-                f"{root / self.raw_folder}: expected {self.data.recordings} "
-                f"recordings, got {len(found)}"
-            )
+        raw = root / self.raw_folder
+        problems = self._check_counts(raw, ".npz")
+        try:
+            found, _ = self._recordings(root)
+        except FileNotFoundError as error:
+            return [*problems, str(error)]
         paths = [recording.path for recording in found]
         return problems + problems_of(paths, self.data.sensor, progress)
 
-    def _check_counts(self, source: Path) -> list[str]:
+    def _check_counts(self, folder: Path, suffix: str) -> list[str]:
+        """Compare the files of each class with the set's."""
         data = self.data
-        folders = {path.name for path in source.iterdir() if path.is_dir()}
-        missing = [
-            f"{source / name}: this class folder is missing"
+        if not data.counts:
+            return []
+        there = {path.name for path in folder.iterdir() if path.is_dir()}
+        problems = [
+            f"{folder / name}: this class folder is missing"
             for name in data.classes
-            if name not in folders
+            if name not in there
         ]
-        if not data.classes or not data.recordings:
-            return missing
-        each = data.recordings // len(data.classes)
-        counts = Counter(p.parent.name for p in source.glob(f"*/*{data.suffix}"))
-        return missing + [
-            f"{source / name}: expected {each} recordings, got {counts[name]}"
-            for name in data.classes
-            if name in folders and counts[name] != each
+        problems += [
+            f"{folder / name}: no class of {data.title}, left out"
+            for name in sorted(there - set(data.classes))
         ]
+        wanted: dict[str, set[str]] = {}
+        for name in data.files:
+            label, _, file = name.partition("/")
+            wanted.setdefault(label, set()).add(Path(file).stem)
+        for label in sorted(there & set(data.classes)):
+            found = {path.stem for path in (folder / label).glob(f"*{suffix}")}
+            if found == wanted[label]:
+                continue
+            odd = sorted(found - wanted[label])
+            about = f" ({odd[0]}{suffix} is none of the set)" if odd else ""
+            problems.append(
+                f"{folder / label}: expected {len(wanted[label])} recordings, got "
+                f"{len(found)}{about}"
+            )
+        return problems
+
+    def _check_frames(self, root: Path) -> list[str]:
+        """Open all files with frames, and see whether they are of these events."""
+        try:
+            found, _ = self._recordings(root)
+        except (FileNotFoundError, DamagedDataError):
+            return []  # which is said elsewhere
+        problems, sources = [], fingerprint(found)
+        for path in sorted(root.glob(f"{self.data.name}_T*frames")):
+            try:
+                if FrameCache(path).header.get("sources") != sources:
+                    problems.append(f"{path}: made of other events than lie here now")
+            except DamagedDataError as error:
+                problems.append(str(error))
+        return problems
+
+    def _check_splits(self, root: Path) -> list[str]:
+        problems = []
+        for path in sorted(root.glob(f"{self.data.name}*.json")):
+            try:
+                read_split(path)
+            except DamagedDataError as error:
+                problems.append(str(error))
+        return problems
 
     def _missing_archives(self, root: Path) -> list[str]:
         folder = root / "download"
@@ -260,8 +325,9 @@ class EventSet:
         place = (root / data.folder).absolute()
         bring = f"Bring {data.source}"
         if data.archives:
+            names = ", ".join(self._missing_archives(root) or data.archives)
             bring = (
-                f"Get {', '.join(data.archives)} from {data.source} and put them into "
+                f"Get {names} from {data.source} and put them into "
                 f"{(root / 'download').absolute()}, or unpacked into {place}"
             )
         return [
@@ -272,15 +338,46 @@ class EventSet:
 
     def _mend(self, root: Path, progress: Progress) -> None:
         """Move what an interrupted build or a TEBN split left out of the way."""
+        for path in root.glob(f".{self.data.name}*.partial"):
+            # Under the lock of those who write it, such as a cache that is built.
+            name = path.name[1:].rsplit(".", 2)[0]
+            with locked(root / f".{name}.lock"):
+                path.unlink(missing_ok=True)
+        for folder in (root / self.raw_folder, self._partial(root)):
+            remove_partials(folder)
         for marker in sorted(root.glob("*.building")):
             set_aside(root, marker.with_suffix(""))
             set_aside(root, marker)
         raw = root / self.raw_folder
-        if self.data.split == "random" and raw.exists():
+        if self.data.split != "random":
+            return
+        for folder in (raw, *sorted(root.glob("frames_*"))):
             for name in ("train", "test"):
-                if (raw / name).is_dir():
-                    set_aside(root, raw / name)
+                if (folder / name).is_dir():
+                    set_aside(root, folder / name)
+        if raw.exists():
             to_native_order(raw, progress)
+
+    def _complete(self, root: Path, progress: Progress) -> None:
+        """Convert what is not converted yet."""
+        raw, partial = root / self.raw_folder, self._partial(root)
+        if raw.exists() and not (root / self.data.folder).is_dir():
+            return
+        self._unpack(root, progress)
+        partial.mkdir(exist_ok=True)
+        self._convert(root, partial, progress)
+        if not raw.exists():
+            partial.rename(raw)
+            return
+        for path in sorted(partial.rglob("*")):
+            if not path.is_dir():
+                place = raw / path.relative_to(partial)
+                place.parent.mkdir(parents=True, exist_ok=True)
+                path.rename(place)
+        shutil.rmtree(partial)
+
+    def _partial(self, root: Path) -> Path:
+        return root / f"{self.raw_folder}.partial"
 
     def _unpack(self, root: Path, progress: Progress) -> None:
         """Unpack the archives by the host's loader where nothing is unpacked yet.
@@ -312,12 +409,15 @@ class EventSet:
         """
         data = self.data
         source = root / data.folder
-        files = sorted(source.glob(f"*/*{data.suffix}"))
+        files = self._sources(source)
         if not files:
-            raise FileNotFoundError(f"No files */*{data.suffix} in {source}.")
+            raise FileNotFoundError(
+                f"No files of {data.title} in {source}: expected folders such as "
+                f"{data.classes[0]}, with files *{data.suffix}."
+            )
         progress("convert events", 0, len(files))
         for done, path in enumerate(files, start=1):
-            for name, events in self._pieces(path, partial):
+            for name, events in self._pieces(path, (partial, root / self.raw_folder)):
                 try:
                     check_events(events, data.sensor)
                 except ValueError as error:
@@ -325,10 +425,20 @@ class EventSet:
                 save_npz(partial / name, events)
             progress("convert events", done, len(files))
 
-    def _pieces(self, path: Path, partial: Path) -> Iterator[tuple[Path, Events]]:
-        """Give what a file becomes: here one recording, unless it is there."""
+    def _sources(self, source: Path) -> list[Path]:
+        """List the files that are converted: those in folders of classes."""
+        return [
+            path
+            for label in self.data.classes
+            for path in sorted((source / label).glob(f"*{self.data.suffix}"))
+        ]
+
+    def _pieces(
+        self, path: Path, done: Sequence[Path]
+    ) -> Iterator[tuple[Path, Events]]:
+        """Give what a file becomes: here one recording, unless it is in `done`."""
         name = Path(path.parent.name) / f"{path.stem}.npz"
-        if not (partial / name).exists():
+        if not any((folder / name).exists() for folder in done):
             yield name, native(READERS[path.suffix](path))
 
     def _finish(
@@ -342,7 +452,7 @@ class EventSet:
         return self.cache(root, time_steps, **settings).as_event_frames()
 
     def _recordings(self, root: Path) -> tuple[list[Recording], list[str]]:
-        return recordings(root / self.raw_folder, self.data.suffix)
+        return recordings(root / self.raw_folder, self.data.suffix, self.data.classes)
 
     def _write_splits(self, root: Path, names: Sequence[str]) -> None:
         """Write lists beside the data where none come with the project."""
@@ -352,6 +462,16 @@ class EventSet:
 
     def _splits(self, root: Path, names: Sequence[str]) -> dict[str, Split]:
         return new_splits(self.data, names)
+
+
+def _count_files(folder: Path) -> int:
+    return sum(1 for path in folder.rglob("*") if path.suffix in (".npz", ".h5"))
+
+
+def _lacking(wanted: Sequence[str], names: Sequence[str]) -> Counter[str]:
+    """Count by class what is wanted and not there."""
+    lacking = set(wanted) - set(names)
+    return Counter(n.partition("/")[0] for n in wanted if n in lacking)
 
 
 def host_class(name: str) -> Any:

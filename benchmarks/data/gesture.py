@@ -1,6 +1,7 @@
 """DVS128 Gesture through the host's loader, trial by trial, with its official parts."""
 
 import os
+import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,9 +10,8 @@ from benchmarks.data.aedat3 import check_aedat3
 from benchmarks.data.cache import Recording
 from benchmarks.data.event_files import problems_of, silent
 from benchmarks.data.event_sets import EventSet, host_class
-from benchmarks.data.frames import Progress
-from benchmarks.data.sets import new_splits
-from benchmarks.data.splits import Split
+from benchmarks.data.frames import DamagedDataError, Progress
+from benchmarks.data.splits import SEEDS, Split
 
 __all__ = ["GestureSet"]
 
@@ -42,7 +42,9 @@ class GestureSet(EventSet):
         done_folder.mkdir(exist_ok=True)
         progress("convert events", 0, len(trials))
         for number, (part, trial) in enumerate(trials, start=1):
-            if not (done_folder / trial).exists():
+            raw = root / self.raw_folder / part
+            converted = any(raw.glob(f"*/{Path(trial).stem}_*.npz"))
+            if not converted and not (done_folder / trial).exists():
                 self._convert_trial(source, part, trial, partial)
                 (done_folder / trial).touch()
             progress("convert events", number, len(trials))
@@ -90,18 +92,35 @@ class GestureSet(EventSet):
         ], list(self.data.classes)
 
     def _splits(self, root: Path, names: Sequence[str]) -> dict[str, Split]:
-        raw = root / self.raw_folder
+        """List users: whose recordings validate follows from their numbers alone.
+
+        Split k validates on the users k + 1, k + 6, k + 11, ... of the official
+        training part (users 1 to 23), whichever files are there.
+
+        Returns:
+            Five splits by name.
+        """
+        raw, found = root / self.raw_folder, {}
         train = {
             f"{path.parent.name}/{path.name}"
             for path in (raw / "train").glob("*/*.npz")
         }
-        # `user01_led_3.npz`: all gestures of one user stay together.
-        official = {
-            name: f"{'train' if name in train else 'test'}:"
-            f"{Path(name).name.partition('_')[0]}"
-            for name in names
-        }
-        return new_splits(self.data, names, official)
+        test = tuple(sorted(set(names) - train))
+        for seed in range(SEEDS):
+            parts: tuple[list[str], list[str]] = ([], [])
+            for name in sorted(train):
+                parts[(_user(name) - 1) % SEEDS == seed].append(name)
+            key = self.data.name + (f"_{seed}" if seed else "")
+            found[key] = Split(
+                key,
+                self.data.description,
+                seed,
+                tuple(sorted(self.data.classes)),
+                tuple(parts[0]),
+                tuple(parts[1]),
+                test,
+            )
+        return found
 
     def _check_source(self, source: Path, progress: Progress) -> list[str]:
         try:
@@ -124,10 +143,25 @@ class GestureSet(EventSet):
                 except ValueError as error:
                     problems.append(str(error))
             progress("check files", done, len(trials))
-        raw = source.parents[1] / self.raw_folder
-        if raw.exists():
-            problems += self._check_raw(source.parents[1], progress)
         return problems
+
+    def _check_raw(self, root: Path, progress: Progress) -> list[str]:
+        return self.missing(root) + super()._check_raw(root, progress)
+
+
+def _user(name: str) -> int:
+    """Read the number of the user in a name.
+
+    Returns:
+        1 of `2/user01_led_0.npz`.
+
+    Raises:
+        DamagedDataError: The file is named otherwise.
+    """
+    found = re.fullmatch(r"user(\d+)_.*", Path(name).name)
+    if found is None:
+        raise DamagedDataError(f"Expected files named userNN_..., got {name}.")
+    return int(found[1])
 
 
 def _trials(source: Path) -> list[tuple[str, str]]:

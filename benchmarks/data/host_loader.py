@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from spikingjelly import configure
 from spikingjelly.datasets.n_caltech101 import NCaltech101
 
+from benchmarks.data.event_files import set_aside
 from benchmarks.data.frames import EventFrames, Progress
 from benchmarks.data.pixel_array import Field
 
@@ -31,7 +32,8 @@ def build_frames(
     """Build frames from `root/extract/Caltech101/<class>/*.bin`, split by number.
 
     What the loader left in `root` for these frames is removed first: an unfinished
-    build would stop it, and a finished one may be of other events.
+    build would stop it, and a finished one may be of other events. A folder with files
+    that are none of its own is moved to `root/set_aside`.
 
     Args:
         root: Folder with the event files, in the layout of N-Caltech101.
@@ -51,7 +53,7 @@ def build_frames(
     frames = root / f"frames_number_{time_steps}_split_by_number"
     partial = root / ".events_np.partial"
     for folder in (events, frames, partial):
-        shutil.rmtree(folder, ignore_errors=True)
+        _clear(root, folder)
         folder.with_name(f"{folder.name}.building").unlink(missing_ok=True)
     total = _count(root / "extract" / "Caltech101")
     partial.mkdir()
@@ -70,6 +72,19 @@ def build_frames(
         lambda: progress("build frames", _count(frames), total),
     )
     return _read(dataset, root, time_steps, view, progress)
+
+
+def _clear(root: Path, folder: Path) -> None:
+    """Remove what the loader makes of the event files; set aside what else it holds."""
+    source = root / "extract" / "Caltech101"
+    own = {path.relative_to(source).with_suffix(".npz") for path in source.glob("*/*")}
+    found = {
+        path.relative_to(folder) for path in folder.rglob("*") if not path.is_dir()
+    }
+    if found <= own:
+        shutil.rmtree(folder, ignore_errors=True)
+    else:
+        set_aside(root, folder)
 
 
 def _watch(work: Callable[[], _Result], look: Callable[[], None]) -> _Result:

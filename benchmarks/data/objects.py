@@ -5,6 +5,7 @@ stretches of a recording: session 2 is for the test, a fifth of each recording o
 session 1, one stretch, for validation.
 """
 
+import os
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePath
@@ -14,14 +15,16 @@ import numpy as np
 from benchmarks.data.aedat2 import read_aedat2
 from benchmarks.data.atis import Events
 from benchmarks.data.cache import Recording, recordings
-from benchmarks.data.event_files import problems_of
 from benchmarks.data.event_sets import EventSet
 from benchmarks.data.frames import Progress
 from benchmarks.data.integrate import check_events, native
 from benchmarks.data.sets import DVS128_OBJECTS
 from benchmarks.data.splits import SEEDS, Split
 
-__all__ = ["PATTERNS", "WINDOW_US", "ObjectSet", "object_splits", "windows"]
+__all__ = ["PATTERNS", "SESSIONS", "WINDOW_US", "ObjectSet", "object_splits", "windows"]
+
+SESSIONS = ("session1", "session2")
+"""Folders of the recordings."""
 
 WINDOW_US = 100_000
 """Length of a window in microseconds."""
@@ -95,26 +98,53 @@ def object_splits(names: Sequence[str]) -> dict[str, Split]:
 class ObjectSet(EventSet):
     """The recordings of objects in a folder: `extract/session1`, `extract/session2`."""
 
-    def _pieces(self, path: Path, partial: Path) -> Iterator[tuple[Path, Events]]:
+    def missing(self, root: str | os.PathLike[str]) -> list[str]:
+        """Say which recordings have no windows.
+
+        Args:
+            root: Folder of the set, prepared.
+
+        Returns:
+            A line for each.
+        """
+        names = {recording.name for recording in self._recordings(Path(root))[0]}
+        cut = {name.rpartition("_")[0] for name in names}
+        return [
+            f"{Path(root) / self.raw_folder / label}: no windows of {session}"
+            for label in self.data.classes
+            for session in SESSIONS
+            if f"{label}/{session}" not in cut
+        ]
+
+    def _sources(self, source: Path) -> list[Path]:
+        paths = [
+            source / session / f"{label}{self.data.suffix}"
+            for session in SESSIONS
+            for label in self.data.classes
+        ]
+        return [path for path in paths if path.is_file()]
+
+    def _pieces(
+        self, path: Path, done: Sequence[Path]
+    ) -> Iterator[tuple[Path, Events]]:
         for name, events in windows(path):
-            if not (partial / name).exists():
+            if not any((folder / name).exists() for folder in done):
                 yield name, events
 
-    def _check_counts(self, source: Path) -> list[str]:
-        return [
+    def _check_source(self, source: Path, progress: Progress) -> list[str]:
+        problems = [
             f"{source / session / label}{self.data.suffix} is missing"
-            for session in ("session1", "session2")
+            for session in SESSIONS
             for label in self.data.classes
             if not (source / session / f"{label}{self.data.suffix}").is_file()
         ]
+        return problems + super()._check_source(source, progress)
 
     def _check_raw(self, root: Path, progress: Progress) -> list[str]:
-        found, _ = self._recordings(root)
-        paths = [recording.path for recording in found]
-        return problems_of(paths, self.data.sensor, progress)
+        return self.missing(root) + super()._check_raw(root, progress)
 
     def _recordings(self, root: Path) -> tuple[list[Recording], list[str]]:
-        return recordings(root / self.raw_folder)
+        return recordings(root / self.raw_folder, classes=self.data.classes)
 
     def _splits(self, root: Path, names: Sequence[str]) -> dict[str, Split]:
         return object_splits(names)

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from benchmarks.data.caltech101 import COUNTS
 from benchmarks.data.splits import SEEDS, Split, make_split
 
 __all__ = [
@@ -28,15 +29,17 @@ class DataSet:
     Attributes:
         name: As commands and configurations have it.
         title: As papers have it.
-        classes: Names of the classes; empty where the files decide.
+        classes: Names of the classes.
         sensor: Height and width.
-        recordings: How many there are; 0 where that is not known.
+        recordings: How many there are.
         suffix: Of the original files.
         folder: Where they lie under `root`, classes below.
         source: Where to get them.
         archives: MD5 by name of file, to be put in `root/download`.
         licence: As far as the source states one.
         pattern: Of file names, with `{label}` and `{number}`, where they are regular.
+        counts: Recordings of each class, where names are regular.
+        first: Number of the first file of a class.
         split: `"random"`, or `"official"` where the set brings its test part.
     """
 
@@ -51,6 +54,8 @@ class DataSet:
     archives: Mapping[str, str] = field(default_factory=dict)
     licence: str = "none stated"
     pattern: str = ""
+    counts: Mapping[str, int] = field(default_factory=dict)
+    first: int = 0
     split: str = "random"
 
     @property
@@ -58,22 +63,32 @@ class DataSet:
         """One line for people."""
         return f"{self.title}, {self.source}"
 
+    @property
+    def files(self) -> list[str]:
+        """All `class/file`, in order of number; none where names are not regular."""
+        return [
+            f"{label}/{self.pattern.format(label=label, number=number)}"
+            for label, count in self.counts.items()
+            for number in range(self.first, self.first + count)
+        ]
 
+
+_CIFAR10 = (
+    "airplane",
+    "automobile",
+    "bird",
+    "cat",
+    "deer",
+    "dog",
+    "frog",
+    "horse",
+    "ship",
+    "truck",
+)
 CIFAR10_DVS = DataSet(
     name="cifar10_dvs",
     title="CIFAR10-DVS",
-    classes=(
-        "airplane",
-        "automobile",
-        "bird",
-        "cat",
-        "deer",
-        "dog",
-        "frog",
-        "horse",
-        "ship",
-        "truck",
-    ),
+    classes=_CIFAR10,
     sensor=(128, 128),
     recordings=10_000,
     suffix=".aedat",
@@ -93,19 +108,23 @@ CIFAR10_DVS = DataSet(
     },
     licence="as the source states",
     pattern="cifar10_{label}_{number}.aedat",
+    counts=dict.fromkeys(_CIFAR10, 1000),
 )
 N_CALTECH101 = DataSet(
     name="n_caltech101",
     title="N-Caltech101",
-    classes=(),
+    classes=tuple(COUNTS),
     sensor=(180, 240),
-    recordings=0,
+    recordings=8_709,
     suffix=".bin",
     folder="extract/Caltech101",
     source="https://www.garrickorchard.com/datasets/n-caltech101 (files: "
     "https://data.mendeley.com/datasets/cy6cvx3ryv/1)",
     archives={"Caltech101.zip": "66201824eabb0239c7ab992480b50ba3"},
     licence="CC BY 4.0",
+    pattern="image_{number:04d}.bin",
+    counts=COUNTS,
+    first=1,
 )
 DVS128_GESTURE = DataSet(
     name="dvs128_gesture",
@@ -146,7 +165,8 @@ DVS128_OBJECTS = DataSet(
     recordings=10,
     suffix=".aedat",
     folder="extract",
-    source="recordings of one's own: extract/session1 and extract/session2",
+    source="recordings of one's own: extract/session1/Caixa.aedat and so on, one a "
+    "class, the same in extract/session2",
     split="official",
 )
 SETS = {
@@ -171,16 +191,11 @@ def new_splits(
     Returns:
         Five by name, `NAME`, `NAME_1` ... `NAME_4`: 60, 15 and 25 % of each class;
         with an official test part a fifth of the training recordings validates. With a
-        pattern also `NAME_index90`: files 0..99 of 1,000 test and the others train, as
-        in TEBN and after it, so that no validation part is left.
+        pattern also `NAME_index90`: the first tenth of each class tests and the others
+        train, files 0..99 of 1,000 in CIFAR10-DVS, as in TEBN and after it, so that
+        no validation part is left.
     """
-    if data.pattern and not names:
-        count = data.recordings // len(data.classes)
-        names = [
-            f"{label}/{data.pattern.format(label=label, number=number)}"
-            for label in data.classes
-            for number in range(count)
-        ]
+    names = names or data.files
     found = {}
     for seed in range(SEEDS):
         name = data.name + (f"_{seed}" if seed else "")
@@ -208,7 +223,8 @@ def new_splits(
         parts: dict[str, list[str]] = {"train": [], "test": []}
         for file in names:
             label = file.partition("/")[0]
-            parts["test" if seen[label] < 100 else "train"].append(file)
+            tenth = data.counts[label] // 10
+            parts["test" if seen[label] < tenth else "train"].append(file)
             seen[label] += 1
         found[f"{data.name}_index90"] = Split(
             f"{data.name}_index90",

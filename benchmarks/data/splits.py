@@ -293,12 +293,16 @@ def _expanded(lists: Mapping[str, str], pattern: str) -> tuple[str, ...]:
     return tuple(sorted(names))
 
 
-def read_split(name: str | os.PathLike[str]) -> Split:
+def read_split(
+    name: str | os.PathLike[str], root: str | os.PathLike[str] | None = None
+) -> Split:
     """Read lists.
 
     Args:
         name: Of a data set with lists under `benchmarks/splits`, or the path of a
             JSON file.
+        root: Folder of the data set, where lists may lie that do not come with the
+            project; the error names them.
 
     Returns:
         The lists.
@@ -310,7 +314,13 @@ def read_split(name: str | os.PathLike[str]) -> Split:
     path = Path(name) if Path(name).suffix == ".json" else split_file(str(name))
     if not path.is_file():
         known = ", ".join(sorted(file.stem for file in SPLITS.glob("*.json")))
-        raise FileNotFoundError(f"No split {name}: {path} is missing. Known: {known}.")
+        text = f"No split {name}: {path} is missing. Known: {known}."
+        if path.parent == SPLITS and root is not None:
+            beside = Path(root) / path.name
+            text += f" Others are written beside the data: `data.split` of {beside}" + (
+                "." if beside.is_file() else ", once `data prepare` has made it."
+            )
+        raise FileNotFoundError(text)
     try:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         expected = content.pop("checksum")
@@ -337,16 +347,17 @@ def read_split(name: str | os.PathLike[str]) -> Split:
 def _write_all() -> None:
     from benchmarks.data import event_digits
     from benchmarks.data.objects import PATTERNS, object_splits, windows
-    from benchmarks.data.sets import CIFAR10_DVS, new_splits
+    from benchmarks.data.sets import CIFAR10_DVS, N_CALTECH101, new_splits
 
     for seed in range(SEEDS):
         split = event_digits.new_split(seed)
         path = split_file(split.name + (f"_{seed}" if seed else ""))
         write_split(split, path)
         print(f"{path}: checksum {split.checksum}")
-    for name, split in new_splits(CIFAR10_DVS).items():
-        write_numbered(split, split_file(name), CIFAR10_DVS.pattern)
-        print(f"{split_file(name)}: checksum {split.checksum}")
+    for data in (CIFAR10_DVS, N_CALTECH101):
+        for name, split in new_splits(data).items():
+            write_numbered(split, split_file(name), data.pattern)
+            print(f"{split_file(name)}: checksum {split.checksum}")
     if "SJ_EXT_DATA" not in os.environ:
         print("SJ_EXT_DATA is not set: the splits of dvs128_objects stay as they are")
         return

@@ -166,7 +166,7 @@ class TetSet:
         """
         root, progress = Path(root), progress or silent
         files = [(part, path) for part in _PARTS for path in _listed(root / part)]
-        first = _frames_first(_read(files[0][1])[0])
+        first = _first(files[0][1])
         if len(first) != time_steps:
             raise ValueError(
                 f"Expected `time_steps` of {len(first)}, as {files[0][1]} has them, "
@@ -231,7 +231,7 @@ class TetSet:
         root, progress = Path(root), progress or silent
         try:
             files = [(part, path) for part in _PARTS for path in _listed(root / part)]
-            first = _frames_first(_read(files[0][1])[0])
+            first = _first(files[0][1])
             labels = self._labels(root, files, silent)
         except (FileNotFoundError, ValueError) as error:
             return [str(error)]
@@ -342,6 +342,22 @@ def _read(path: Path) -> tuple[Tensor, Tensor]:
             f"{type(frames).__name__} and {type(label).__name__}."
         )
     return frames, label
+
+
+def _first(path: Path) -> Tensor:
+    """Read the frames that say how the others should be.
+
+    Returns:
+        Frames `[T, 2, H, W]`.
+
+    Raises:
+        DamagedDataError: The file cannot be read, or has none; it is named.
+    """
+    frames, _ = _read(path)
+    try:
+        return _frames_first(frames)
+    except DamagedDataError as error:
+        raise DamagedDataError(f"Cannot read {path}: {error}") from error
 
 
 def _frames_first(frames: Tensor) -> Tensor:

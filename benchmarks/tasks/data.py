@@ -121,6 +121,9 @@ def prepare(
         time_steps: Frames a recording.
         reporter: Shows progress.
         **kwargs: Further arguments of the data set, such as `per_class`.
+
+    Raises:
+        DamagedDataError: Only a part of the set is there, which was prepared.
     """
     start = time.perf_counter()
     with ExitStack() as stages:
@@ -129,6 +132,12 @@ def prepare(
             name, root, time_steps=time_steps, progress=progress, **kwargs
         )
     seconds = time.perf_counter() - start
+    if lacking := data.missing(name, root):
+        for line in lacking:
+            reporter.line(f"missing: {line}")
+        raise data.DamagedDataError(
+            f"{name} is not complete in {root}: what is there was prepared, {path}."
+        )
     reporter.line(f"data: {name} ready in {path} ({duration(seconds)})")
 
 

@@ -61,8 +61,7 @@ def main(arguments: Sequence[str], reporter: Reporter) -> None:
     seconds = time.perf_counter() - start
     content = summary(first, configs) | {"seconds": seconds}
     reporter.console.print(_console_table(content))
-    device = "cpu" if first.device.accelerator == "cpu" else first.device.accelerator
-    path = Path(first.output) / f"{first.name}-{device}.json"
+    path = Path(first.output) / f"{first.name}-{first.device.accelerator}.json"
     write_text(path, json.dumps(content, indent=1) + "\n")
     reporter.line(f"result: {path.absolute()}")
     reporter.line(f"took {duration(seconds)}")
@@ -80,7 +79,7 @@ def repeated(first: TrainConfig, seeds: int, vary_split: bool) -> list[TrainConf
         One for each seed.
 
     Raises:
-        ConfigError: There are not as many splits.
+        ConfigError: There are not as many splits, or a file of one is missing.
     """
     if not vary_split:
         return [replace(first, seed=seed) for seed in range(seeds)]
@@ -93,6 +92,11 @@ def repeated(first: TrainConfig, seeds: int, vary_split: bool) -> list[TrainConf
     for seed in range(seeds):
         name = path.with_stem(path.stem + (f"_{seed}" if seed else ""))
         settings = replace(first.data, split=str(name))
+        try:
+            # Before the first run: hours may lie between it and the last.
+            read_split(settings.split, settings.root)
+        except (FileNotFoundError, data.DamagedDataError) as error:
+            raise ConfigError(f"`vary_split`, seed {seed}: {error}") from error
         found.append(replace(first, seed=seed, data=settings))
     return found
 
@@ -125,9 +129,9 @@ def summary(first: TrainConfig, configs: Sequence[TrainConfig]) -> dict[str, Any
         configs: Of the runs, all complete.
 
     Returns:
-        As JSON has it: `config`, `samples` of each part, `classes`, a row for each of
-        `runs`, `mean` and `deviation` (of n - 1; None of one run) of the accuracies,
-        and `environment`.
+        As JSON has it: `config`, `classes`, a row for each of `runs` with the number
+        of `samples` of each part, `mean` and `deviation` (of n - 1; None of one run)
+        of the accuracies, and `environment`.
 
     Raises:
         ConfigError: The runs are of several versions of the project.
@@ -141,7 +145,6 @@ def summary(first: TrainConfig, configs: Sequence[TrainConfig]) -> dict[str, Any
             "choose another `output`."
         )
     runs = [_row(*found) for found in zip(configs, folders, environments, strict=True)]
-    split = read_split(configs[0].split)
     keys = ("test_selected", "test_last", "validation")
     figures = {key: [run[key] for run in runs if run[key] is not None] for key in keys}
     of_one_run = ("earlier", "resumed_after", "seed", "data", "split")
@@ -151,8 +154,7 @@ def summary(first: TrainConfig, configs: Sequence[TrainConfig]) -> dict[str, Any
     del settings["output"], settings["data"]["root"], settings["seed"]
     return {
         "config": settings,
-        "samples": _samples(split),
-        "classes": list(split.classes),
+        "classes": list(read_split(first.split).classes),
         "runs": runs,
         "mean": {k: statistics.fmean(v) if v else None for k, v in figures.items()},
         "deviation": {
@@ -179,6 +181,7 @@ def _row(
         "seed": config.seed,
         "split": Path(config.split).stem,
         "split_checksum": environment["split"],
+        "samples": _samples(read_split(config.split)),
         "data_checksum": environment["data"],
         "test_selected": accuracy["selected"],
         "test_last": accuracy["last"],

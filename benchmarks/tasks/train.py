@@ -63,7 +63,8 @@ def train(
     if config.device.threads is not None:
         torch.set_num_threads(config.device.threads)
     frames = data.load_configured(config.data)
-    split = read_split(config.split)
+    split = read_split(config.split, config.data.root)
+    _check_classes(frames, split)
     # Locked before other processes start, so that none waits for one that gave up.
     with folder.locked() if _is_first_process() else nullcontext():
         fabric.launch()
@@ -183,6 +184,16 @@ def _run(
     loaders = _Loaders(training, validation, test if config.test_every_epoch else None)
     _train_epochs(session, loaders, checksums, folder, reporter, after_epoch)
     _test(session, test, [frames.names[i] for i in parts["test"]], folder)
+
+
+def _check_classes(frames: EventFrames, split: Split) -> None:
+    """Refuse frames of other classes than the split's: labels would mean others."""
+    if set(frames.classes) != set(split.classes):
+        odd = sorted(set(frames.classes) ^ set(split.classes))
+        raise ConfigError(
+            f"Expected frames of the {len(split.classes)} classes of the split "
+            f"{split.name}, got {len(frames.classes)}: only one of both has {odd[0]}."
+        )
 
 
 def _check_needs_no_validation(config: TrainConfig) -> None:

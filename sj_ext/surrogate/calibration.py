@@ -81,8 +81,8 @@ def calibrate_window(
 
     Raises:
         ValueError: If not one of `density` and `share_of_base` is given, it is out of
-            range, no layer has a `WindowMask`, two
-            layers share one, the loader gives no batch, or a layer saw no x.
+            range, no layer has a `WindowMask`, two layers share one, the loader gives
+            no batch, or a layer saw no x.
     """
     given = {"density": density, "share_of_base": share_of_base}
     shares = {name: value for name, value in given.items() if value is not None}

@@ -52,6 +52,8 @@ def test_the_table_has_a_row_a_loss_with_means_over_seeds(seeds):
     }
     runs = [run({"name": "cross_entropy"}, 0.9, 4.0), run(late, 0.8, 6.0)]
     runs += [run({"name": "cross_entropy"}, 0.8, 5.0), run(late, 0.8, 6.0)]
+    for number, one in enumerate(runs):
+        one["settings"]["seed"] = number // 2
     environment = {
         "threads": 1,
         "cpu": "CPU",
@@ -76,3 +78,5 @@ def test_the_table_has_a_row_a_loss_with_means_over_seeds(seeds):
         expected = "90.0 % | 3.00 | 4.00 | 4.00"
     assert plain.startswith(f"| cross entropy | {expected} |")
     assert f"over {seeds} seeds" in text.replace("\n", " ")
+    moved = "+1.50 ± 0.71" if seeds == 2 else "+2.00"
+    assert f"the centroid moves by {moved} steps" in text.replace("\n  ", " ")

@@ -77,12 +77,14 @@ def test_a_run_leaves_figures_a_plot_and_a_table(tmp_path, monkeypatch):
     words = ["speed", "cka", *sizes.split(), *rest.split(), "--output", str(tmp_path)]
     assert main(words) == 0
     names = {file.name for file in tmp_path.iterdir()}
-    assert names == {"speed-cka-cpu.json", "speed-cka-cpu.png"}
+    growth_of = "speed-cka-growth-cpu"
+    assert names == {"speed-cka-cpu.json", f"{growth_of}.json", f"{growth_of}.png"}
     text = (tmp_path / "speed-cka-cpu.json").read_text(encoding="utf-8")
     result = json.loads(text)
     assert [row["part"] for row in result["rows"]] == ["real", "spikes", "pairs"]
     assert set(result["accuracy"]) == {"real", "spikes", "offset"}
-    assert [row["value"] for row in result["growth"]] == [2, 4]
+    grown = json.loads((tmp_path / f"{growth_of}.json").read_text(encoding="utf-8"))
+    assert [row["value"] for row in grown["rows"]] == [2, 4]
     result["environment"]["commit"] = "0" * 40
     lines = speed_cka(result).splitlines()
     assert lines[2].startswith("| real: L = 4, n = 16, T = 2, D 16-64 |")

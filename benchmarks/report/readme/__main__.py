@@ -13,7 +13,7 @@ from typing import Any
 
 from benchmarks.experiments.rows import read_rows
 from benchmarks.report.markdown import in_ms, table, where
-from benchmarks.report.readme.cka import speed_cka
+from benchmarks.report.readme.cka import cka_growth, speed_cka
 from benchmarks.report.readme.concentration import concentration_table
 from benchmarks.report.readme.data import speed_data
 from benchmarks.report.readme.experiments import experiments_tables
@@ -167,6 +167,7 @@ _TABLES: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "fisher-training": fisher_training,
     "objects": objects_table,
     "pruning": pruning_table,
+    "speed-cka-growth": cka_growth,
     "speed-cka": speed_cka,
     "speed-data": speed_data,
     "quickstart": _quickstart,

@@ -4,6 +4,7 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from benchmarks.report.markdown import where
 from benchmarks.speed.cka.candidates import (
     BITS_FLOOR,
     BYTES_FLOOR,
@@ -55,6 +56,23 @@ def speed_cka(result: Mapping[str, Any]) -> str:
         "network alone. Peak is what a fresh process needs above features or network."
     )
     return f"{table}\n\n{textwrap.fill(' '.join(text), 88)}"
+
+
+def cka_growth(result: Mapping[str, Any]) -> str:
+    """Say where the picture of growth comes from.
+
+    Args:
+        result: Content of `speed-cka-growth-<device>.json`.
+
+    Returns:
+        Markdown.
+    """
+    values: dict[str, list[int]] = {}
+    for row in result["rows"]:
+        values.setdefault(row["symbol"], []).append(row["value"])
+    varied = ", ".join(f"{k} from {min(v)} to {max(v)}" for k, v in values.items())
+    text = f"Medians of one run with {varied}; {where(result['environment'])}."
+    return textwrap.fill(text, 88)
 
 
 def _row(title: str, timings: Mapping[str, Any]) -> Sequence[str]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from benchmarks.report.markdown import table, where
 
+_PLAIN = "cross entropy"
 _HEADER = (
     "loss",
     "accuracy",
@@ -35,11 +36,52 @@ def concentration_table(result: Mapping[str, Any]) -> str:
     text = (
         f"Means and standard deviations over {seeds} seeds; {result['samples']} test "
         "samples, labels drawn from the network where nothing else is said, exact by "
-        f"sample; {result['seconds']:.0f} s, {where(result['environment'])}. Without "
+        f"sample; {where(result['environment'])}. Without "
         "state: a linear readout trained with the same loss on steps that are "
         "independent draws from one distribution."
     )
-    return f"{table(_HEADER, rows)}\n\n{textwrap.fill(text, 88)}"
+    sentences = "\n".join(
+        textwrap.fill(one, 88, initial_indent="- ", subsequent_indent="  ")
+        for one in _shifts(by_loss)
+    )
+    return f"{table(_HEADER, rows)}\n\n{textwrap.fill(text, 88)}\n\n{sentences}"
+
+
+def _shifts(by_loss: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
+    """Compare each loss with the cross-entropy of the same seeds."""
+    plain = {run["settings"]["seed"]: run for run in by_loss.get(_PLAIN, ())}
+    sentences = []
+    for name, runs in by_loss.items():
+        pairs = [
+            (run, plain[run["settings"]["seed"]])
+            for run in runs
+            if run["settings"]["seed"] in plain
+        ]
+        if name == _PLAIN or not pairs:
+            continue
+        moved = {
+            which: _spread(
+                [_centroids(a, which)[-1] - _centroids(b, which)[-1] for a, b in pairs],
+                sign=True,
+            )
+            for which in ("network", "time-shuffled", "stateless")
+        }
+        accuracy = _spread(
+            [
+                100 * (a["test_accuracy"]["last"] - b["test_accuracy"]["last"])
+                for a, b in pairs
+            ],
+            1,
+            " points",
+            sign=True,
+        )
+        sentences.append(
+            f"{name}, beside {_PLAIN} of the same seeds: the centroid moves by "
+            f"{moved['network']} steps, on time-shuffled input by "
+            f"{moved['time-shuffled']}, without state by {moved['stateless']}; "
+            f"accuracy by {accuracy}."
+        )
+    return sentences
 
 
 def _name(loss: Mapping[str, Any]) -> str:
@@ -66,6 +108,8 @@ def _centroids(run: Mapping[str, Any], name: str) -> list[float]:
     return [found["centroid"] for found in run["profiles"][name].values()]
 
 
-def _spread(values: Sequence[float], digits: int = 2, unit: str = "") -> str:
+def _spread(
+    values: Sequence[float], digits: int = 2, unit: str = "", sign: bool = False
+) -> str:
     deviation = f" ± {stdev(values):.{digits}f}" if len(values) > 1 else ""
-    return f"{mean(values):.{digits}f}{deviation}{unit}"
+    return f"{mean(values):{'+' if sign else ''}.{digits}f}{deviation}{unit}"

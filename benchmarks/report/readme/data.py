@@ -47,11 +47,13 @@ def speed_data(result: Mapping[str, Any]) -> str:
         f"{result['recordings']} simulated recordings of {result['events']:,} events "
         f"in the format of CIFAR10-DVS, {result['T']} frames of 128 x 128 each; one "
         "by one as they are kept, or as float32 in batches of "
-        f"{result['batch']} through torch's loader; medians, "
+        f"{result['batch']} through torch's loader, all in one random order; medians, "
         f"{where(result['environment'])}. {_cold(result)} Waiting is the share of a "
         f"training step that goes by until the batch is there, for the quickstart's "
-        f"network at 48 x 48, warm ({step * 1e3:.0f} ms a step at best); larger "
-        "networks wait less."
+        f"network at 48 x 48, warm, over {result['waiting_steps']} steps "
+        f"({step * 1e3:.0f} ms a step at best); larger networks wait less. Opening, "
+        f"once a run, takes {_opening(result)}; of the caches every sample is then "
+        "compared with its checksum."
     )
     parts = [table(columns, rows), textwrap.fill(text, 88)]
     took = result["preparation_seconds"]
@@ -66,6 +68,13 @@ def speed_data(result: Mapping[str, Any]) -> str:
         )
     )
     return "\n\n".join(parts)
+
+
+def _opening(result: Mapping[str, Any]) -> str:
+    return ", ".join(
+        f"{seconds * 1e3:.0f} ms ({name})"
+        for name, seconds in result["opening_seconds"].items()
+    )
 
 
 def _rate(

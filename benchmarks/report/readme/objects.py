@@ -30,7 +30,11 @@ def objects_table(result: Mapping[str, Any]) -> str:
             ("session 2, last epoch", "test_last", of_classes),
         )
     ]
-    samples, data = result["samples"], result["config"]["data"]
+    data = result["config"]["data"]
+    samples = {
+        part: _numbers([run["samples"][part] for run in runs])
+        for part in ("train", "validation", "test")
+    }
     text = (
         f"Mean and deviation over {len(runs)} seeds, each with another stretch of "
         f"session 1 for validation; by class, lowest to highest seed; chance is "
@@ -47,6 +51,11 @@ def objects_table(result: Mapping[str, Any]) -> str:
 def _spread(result: Mapping[str, Any], key: str) -> str:
     mean, deviation = result["mean"][key], result["deviation"][key]
     return f"{mean:.1%}" + ("" if deviation is None else f" (sd {deviation * 100:.1f})")
+
+
+def _numbers(found: list[int]) -> str:
+    low, high = min(found), max(found)
+    return f"{low}" if low == high else f"{low} to {high}"
 
 
 def _range(shares: list[float | None]) -> str:

@@ -104,9 +104,11 @@ def run(options: CKAOptions, reporter: Reporter) -> None:
         },
         "rows": [_plain(row) for row in rows],
         "exact": _measure_exact(options, reporter),
-        "growth": _measure_growth(base, options, reporter) if options.growth else [],
     }
     results.write("cka", options, content, reporter)
+    if options.growth:
+        growth = _measure_growth(base, options, reporter)
+        results.write("cka-growth", options, {"rows": growth}, reporter)
 
 
 def measure(features: Features, options: CKAOptions) -> dict[str, Any]:
@@ -216,7 +218,7 @@ def _measure_growth(
         }
         _show(reporter, row)
         rows.append(_plain(row))
-    path = options.output / f"speed-cka-{base.device.type}.png"
+    path = options.output / f"speed-cka-growth-{base.device.type}.png"
     path.parent.mkdir(parents=True, exist_ok=True)
     growth_figure(rows).savefig(path, dpi=120)
     reporter.line(f"plotted in {path}")

@@ -18,12 +18,20 @@ from benchmarks.models.vgg import VGG
 from benchmarks.runs.config import NeuronConfig, SurrogateConfig
 from benchmarks.speed.data.page_cache import drop
 
-__all__ = ["Reader", "cold_rates", "direct_rates", "waiting_share", "warm_rates"]
+__all__ = [
+    "UNCOUNTED",
+    "Reader",
+    "cold_rates",
+    "direct_rates",
+    "opening_seconds",
+    "waiting_share",
+    "warm_rates",
+]
 
 _STEP_SIZE = (48, 48)
 _CHANNELS = (8, "A", 16, "A", 32, "A")
-# Steps that are not counted: the first ones find nothing prefetched.
-_UNCOUNTED = 2
+UNCOUNTED = 2
+"""Steps that are not counted: the first ones find nothing prefetched."""
 
 
 @dataclass(frozen=True)
@@ -35,11 +43,13 @@ class Reader:
         files: What it reads.
         in_batches: Whether the data set gives a whole batch at once, rather than
             samples that are to be put together.
+        verified: Makes it as training does, with all checks; None where `open` does.
     """
 
     open: Callable[[], Dataset[Any]]
     files: Sequence[Path]
     in_batches: bool
+    verified: Callable[[], Dataset[Any]] | None = None
 
     def loader(
         self, order: Sequence[int], batch_size: int, workers: int
@@ -59,6 +69,27 @@ def _time_first(batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
     frames, labels = batch
     frames = frames.transpose(0, 1)
     return frames.to(torch.float32, memory_format=torch.contiguous_format), labels
+
+
+def opening_seconds(
+    readers: Mapping[str, Reader], repetitions: int
+) -> dict[str, list[float]]:
+    """Open each data set as training does, all readers in turn, warm.
+
+    Args:
+        readers: By name.
+        repetitions: How often.
+
+    Returns:
+        Seconds of each time, by reader.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in readers}
+    for _ in range(repetitions):
+        for name, reader in readers.items():
+            start = time.perf_counter()
+            (reader.verified or reader.open)()
+            seconds[name].append(time.perf_counter() - start)
+    return seconds
 
 
 def direct_rates(
@@ -156,7 +187,7 @@ def _read(loader: DataLoader[Any]) -> float:
 def waiting_share(
     reader: Reader,
     batches: int,
-    samples: int,
+    order: Sequence[int],
     batch_size: int,
     workers: int,
     classes: int,
@@ -168,7 +199,7 @@ def waiting_share(
     Args:
         reader: Of the frames; warm.
         batches: Steps, the first two of which are not counted.
-        samples: There are.
+        order: Samples, gone through again and again.
         batch_size: Samples a batch.
         workers: Processes that read.
         classes: Number of logits.
@@ -176,16 +207,16 @@ def waiting_share(
     Returns:
         `share`, in [0, 1], and `step_seconds`, the median of a step, waiting included.
     """
-    order = [number % samples for number in range(batches * batch_size)]
-    loader = reader.loader(order, batch_size, workers)
+    repeated = [order[n % len(order)] for n in range(batches * batch_size)]
+    loader = reader.loader(repeated, batch_size, workers)
     step = _step(classes)
     waits, wholes = [], []
     for wait, whole in _timed(iter(loader), step):
         waits.append(wait)
         wholes.append(whole)
     return {
-        "share": sum(waits[_UNCOUNTED:]) / sum(wholes[_UNCOUNTED:]),
-        "step_seconds": statistics.median(wholes[_UNCOUNTED:]),
+        "share": sum(waits[UNCOUNTED:]) / sum(wholes[UNCOUNTED:]),
+        "step_seconds": statistics.median(wholes[UNCOUNTED:]),
     }
 
 

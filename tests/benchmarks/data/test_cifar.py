@@ -146,6 +146,23 @@ def test_missing_images_are_explained_with_a_command(tmp_path, name, capsys):
     assert any("download=True" in line for line in data.status(name, tmp_path))
 
 
+def test_a_damaged_batch_is_not_called_missing(tmp_path):
+    path = tmp_path / "cifar-10-batches-py" / "data_batch_3"
+    path.parent.mkdir()
+    path.write_bytes(b"half")
+    with pytest.raises(data.DamagedDataError, match=r"data_batch_3 is damaged.*MD5"):
+        data.load("cifar10", tmp_path, 4)
+    (line,) = data.check("cifar10", tmp_path)
+    assert "data_batch_3" in line
+
+
+@pytest.mark.parametrize("name", ["cifar10", "cifar100", "cifar10_subset"])
+def test_status_says_what_the_pictures_are(tmp_path, name):
+    line = data.status(name, tmp_path)[0]
+    assert "32 x 32" in line
+    assert "source: https://" in line
+
+
 def test_a_missing_subset_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no cifar10_subset\.npz"):
         data.load("cifar10_subset", tmp_path, 4)

@@ -382,10 +382,32 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["extract"]
 
 
+@pytest.mark.parametrize("place", ["extract/notes.txt", "extract/Mine/1.bin"])
+def test_a_strange_file_beside_the_event_files_is_named_and_left(copy, place):
+    strange = copy / place
+    strange.parent.mkdir(exist_ok=True)
+    strange.write_bytes(b"12345")
+    shutil.rmtree(copy / "extract" / "Caltech101" / "3")
+    with pytest.raises(FileExistsError, match=strange.name):
+        event_digits.prepare(copy, per_class=PER_CLASS, time_steps=TIME_STEPS)
+    assert strange.read_bytes() == b"12345"
+
+
+@pytest.mark.parametrize("folder", ["events_np", "frames_number_3_split_by_number"])
+def test_files_of_others_where_the_loader_works_are_set_aside(copy, folder):
+    mine = copy / folder / "3" / "mine.npz"
+    mine.parent.mkdir(parents=True, exist_ok=True)
+    mine.write_bytes(b"12345")
+    event_digits.prepare(copy, per_class=PER_CLASS, time_steps=3)
+    assert len(event_digits.load(copy, 3)) == 10 * PER_CLASS
+    kept = copy / "set_aside" / f"{folder}.0" / "3" / "mine.npz"
+    assert kept.read_bytes() == b"12345"
+
+
 def test_a_strange_file_among_the_event_files_is_named_and_left(copy):
     strange = copy / "extract" / "Caltech101" / "3" / "mine.bin"
     strange.write_bytes(b"12345")
-    with pytest.raises(FileExistsError, match=r"got 3/mine\.bin"):
+    with pytest.raises(FileExistsError, match=r"got Caltech101/3/mine\.bin"):
         prepare(copy)
     assert strange.exists()
 

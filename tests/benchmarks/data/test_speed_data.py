@@ -34,6 +34,9 @@ def test_every_reader_is_timed_in_every_state(result):
         assert 0 <= row["share"] < 1
         assert row["step_seconds"] > 0
     assert len(result["waiting"]) == 2 * len(READERS)
+    assert result["waiting_steps"] >= 20
+    assert result["opening_seconds"].keys() == set(READERS)
+    assert all(seconds > 0 for seconds in result["opening_seconds"].values())
 
 
 def test_sizes_and_seconds_of_preparation_are_those_of_each_form(result):
@@ -100,6 +103,31 @@ def test_what_stays_in_memory_is_not_called_cold(tmp_path, monkeypatch):
     assert "40% of the pages stayed in memory" in reason
     monkeypatch.setattr(page_cache, "resident_share", lambda files: None)
     assert "does not tell" in page_cache.drop([tmp_path / "file"])
+
+
+def test_all_readers_go_through_one_random_order(monkeypatch):
+    """Watched from inside: who is asked for which sample."""
+    asked = {"a": [], "b": []}
+
+    class Watched(torch.utils.data.Dataset):
+        def __init__(self, name):
+            self.name = name
+
+        def __getitem__(self, index):
+            asked[self.name].append(index)
+            return torch.zeros(2, 2, 8, 8).numpy(), 0
+
+        def __len__(self):
+            return 12
+
+    readers = {
+        name: loading.Reader(lambda name=name: Watched(name), [], in_batches=False)
+        for name in asked
+    }
+    order = benchmark._order(12)
+    assert sorted(order) == list(range(12)) != order == benchmark._order(12)
+    loading.warm_rates(readers, order, 4, 0, 1)
+    assert asked["a"] == asked["b"] == order * 2
 
 
 def test_waiting_is_what_goes_by_before_a_batch_is_there(monkeypatch):

@@ -134,6 +134,17 @@ def test_an_unknown_split_error_lists_what_exists():
         read_split("letters")
 
 
+def test_a_split_beside_the_data_is_named_where_it_lies_or_will_lie(tmp_path):
+    place = str(tmp_path / "shd.json")
+    with pytest.raises(FileNotFoundError, match="once `data prepare`") as caught:
+        read_split("shd", tmp_path)
+    assert place in str(caught.value)
+    write_split(Split("shd", "", 0, ("a",), ("a/1",), (), ()), place)
+    with pytest.raises(FileNotFoundError, match=r"shd\.json\.$") as caught:
+        read_split("shd", tmp_path)
+    assert read_split(place).train == ("a/1",)
+
+
 def altered(content):
     content["test"][0], content["train"][0] = content["train"][0], content["test"][0]
 

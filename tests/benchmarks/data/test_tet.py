@@ -167,6 +167,14 @@ def test_what_is_wrong_is_named(root, damage, message):
     assert "train/3.pt" in problem
 
 
+def test_a_first_file_of_another_kind_is_named(root):
+    torch.save([torch.zeros(3, 3), torch.ones(1)], root / "train" / "0.pt")
+    with pytest.raises(data.DamagedDataError, match=r"train/0\.pt: .*\[3, 3\]"):
+        data.prepare("cifar10_dvs_tet", root, time_steps=T)
+    (problem,) = data.check("cifar10_dvs_tet", root)
+    assert "train/0.pt" in problem
+
+
 def test_settings_that_the_files_do_not_have_are_refused(root, capsys):
     with pytest.raises(ValueError, match=r"`time_steps` of 4, as .*0\.pt has"):
         data.load("cifar10_dvs_tet", root, 10)

@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -214,9 +215,42 @@ def test_repeats_spread_over_seeds_and_splits(small_run, small_data, tmp_path, c
     assert main(["repeat", *options, *words]) == 0
     assert path.stat().st_mtime_ns > before
     result["config"]["data"]["cache"] = {"size": 32}
+    samples = [run["samples"]["train"] for run in runs]
+    assert samples == [
+        len(read_split(tmp_path / f"{run['split']}.json").train) for run in runs
+    ]
+    runs[1]["samples"]["train"] += 2
     table = rendered("objects-cpu", result)
+    low, high = sorted(run["samples"]["train"] for run in runs)
+    assert f"{low} to {high} windows" in " ".join(table.split())
     assert f"{result['mean']['test_last']:.1%}" in table
     assert "chance is 10%" in table
+
+
+def test_repeats_miss_a_split_file_before_the_first_run(
+    small_run, small_data, tmp_path, capsys
+):
+    names = data.load("event_digits", small_data.root, 4).names
+    part = read_split("event_digits").restricted(names)
+    write_split(part, tmp_path / "part.json")
+    words = small_run("data.split", tmp_path / "part.json")
+    assert main(["repeat", "--seeds", "2", "--vary-split", *words]) == 2
+    assert "seed 1: No split" in (err := capsys.readouterr().err)
+    assert "part_1.json is missing" in err
+    assert not (tmp_path / "runs").exists()
+
+
+def test_frames_of_other_classes_than_the_splits_are_refused(
+    small_run, small_data, tmp_path, capsys
+):
+    names = data.load("event_digits", small_data.root, 4).names
+    part = read_split("event_digits").restricted(names)
+    other = replace(part, classes=(*part.classes, "test"))
+    write_split(other, tmp_path / "other.json")
+    assert main(["train", *small_run("data.split", tmp_path / "other.json")]) == 2
+    err = " ".join(capsys.readouterr().err.split())
+    assert "Expected frames of the 11 classes of the split event_digits, got 10" in err
+    assert "only one of both has test" in err
 
 
 def test_repeats_refuse_more_splits_than_there_are(small_run, capsys):
