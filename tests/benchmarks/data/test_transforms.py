@@ -30,8 +30,15 @@ def generator(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
+def images():
+    """Make pictures that stand still, as those of CIFAR do."""
+    return torch.randint(256, (6, 3, 20, 24)).float().expand(3, -1, -1, -1, -1)
+
+
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_preset_repeats_and_follows_the_generator(frames, name):
+    if name.startswith("cifar"):
+        frames = images()
     before, apply = frames.clone(), augmentation(name)
     first = apply(frames, generator())
     assert torch.equal(frames, before)
