@@ -17,24 +17,13 @@ from numpy.typing import NDArray
 
 from benchmarks.data.event_files import md5
 from benchmarks.data.frames import DamagedDataError, EventFrames, Progress
+from benchmarks.data.sets import CIFAR10_CLASSES
 from benchmarks.data.splits import SEEDS, Split, write_split
 
 __all__ = ["CifarSet", "CifarSubset", "new_splits"]
 
 _VALIDATION_EVERY = 10
 _PARTS = ("train", "test")
-_CLASSES = (
-    "airplane",
-    "automobile",
-    "bird",
-    "cat",
-    "deer",
-    "dog",
-    "frog",
-    "horse",
-    "ship",
-    "truck",
-)
 
 
 class _Part(NamedTuple):
@@ -231,12 +220,14 @@ class CifarSubset(CifarSet):
                     f"with their places [{n}], got {found.pixels.dtype} "
                     f"{list(shapes[0])} and {list(shapes[1])}."
                 )
-            if n and not 0 <= found.labels.min() <= found.labels.max() < len(_CLASSES):
+            if n and not 0 <= found.labels.min() <= found.labels.max() < len(
+                CIFAR10_CLASSES
+            ):
                 raise DamagedDataError(
                     f"{path} is damaged: expected {part} labels in "
-                    f"0..{len(_CLASSES) - 1}, got {found.labels.max()}."
+                    f"0..{len(CIFAR10_CLASSES) - 1}, got {found.labels.max()}."
                 )
-        return parts, _CLASSES
+        return parts, CIFAR10_CLASSES
 
 
 def new_splits(name: str, description: str, data: EventFrames) -> dict[str, Split]:

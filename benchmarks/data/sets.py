@@ -73,7 +73,7 @@ class DataSet:
         ]
 
 
-_CIFAR10 = (
+CIFAR10_CLASSES = (
     "airplane",
     "automobile",
     "bird",
@@ -85,10 +85,12 @@ _CIFAR10 = (
     "ship",
     "truck",
 )
+"""Of CIFAR-10, in the order of its labels, and of CIFAR10-DVS."""
+
 CIFAR10_DVS = DataSet(
     name="cifar10_dvs",
     title="CIFAR10-DVS",
-    classes=_CIFAR10,
+    classes=CIFAR10_CLASSES,
     sensor=(128, 128),
     recordings=10_000,
     suffix=".aedat",
@@ -108,7 +110,7 @@ CIFAR10_DVS = DataSet(
     },
     licence="as the source states",
     pattern="cifar10_{label}_{number}.aedat",
-    counts=dict.fromkeys(_CIFAR10, 1000),
+    counts=dict.fromkeys(CIFAR10_CLASSES, 1000),
 )
 N_CALTECH101 = DataSet(
     name="n_caltech101",

@@ -5,19 +5,18 @@ of arXiv 2304.13098: neuron, convolution, batch norm, twice, and a sum.
 """
 
 from collections import OrderedDict
-from collections.abc import Callable
 from typing import Literal
 
 from spikingjelly.activation_based import functional, layer
 from torch import Tensor, nn
 
+from benchmarks.models.convolution import Norm, convolution
 from benchmarks.models.direct_coding import computed_once
 from benchmarks.models.neurons import NeuronFactory
 from benchmarks.models.normalization import batch_norm as make_batch_norm
 from sj_ext import register
 
 _BASE_WIDTH = 16
-Norm = Callable[[int], nn.Module]
 
 
 class PreactivationBlock(nn.Module):
@@ -46,10 +45,10 @@ class PreactivationBlock(nn.Module):
     ) -> None:
         super().__init__()
         self.neuron1 = neuron()
-        self.conv1 = _convolution(in_channels, channels, 3, stride)
+        self.conv1 = convolution(in_channels, channels, 3, stride)
         self.bn1 = norm(channels)
         self.neuron2 = neuron()
-        self.conv2 = _convolution(channels, channels, 3)
+        self.conv2 = convolution(channels, channels, 3)
         self.bn2 = norm(channels)
         self.residual = residual
         if stride != 1 or in_channels != channels:
@@ -143,7 +142,7 @@ class PreactivationResNet(nn.Module):
             )
             return nn.Sequential(first, *others)
 
-        self.conv = _convolution(in_channels, channels, 3)
+        self.conv = convolution(in_channels, channels, 3)
         self.bn = norm(channels)
         self.stage1 = stage(channels, channels, 1)
         self.stage2 = stage(channels, 2 * channels, 2)
@@ -171,23 +170,13 @@ class PreactivationResNet(nn.Module):
         return self.classifier(self.flatten(self.pool(self.neuron(x))))
 
 
-def _convolution(
-    in_channels: int, channels: int, kernel: int, stride: int = 1
-) -> nn.Module:
-    convolution = layer.Conv2d(
-        in_channels, channels, kernel, stride, padding=kernel // 2, bias=False
-    )
-    nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")
-    return convolution
-
-
 def _projection(in_channels: int, channels: int, stride: int, norm: Norm) -> nn.Module:
     """Make the shortcut of a block that changes the shape."""
     return nn.Sequential(
         OrderedDict(
             # Rounds odd sizes up, as the 3x3 convolution with stride 2 does.
             pool=layer.AvgPool2d(stride, ceil_mode=True),
-            conv=_convolution(in_channels, channels, 1),
+            conv=convolution(in_channels, channels, 1),
             bn=norm(channels),
         )
     )

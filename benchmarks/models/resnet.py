@@ -6,20 +6,19 @@ sum after it, of spikes).
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from spikingjelly.activation_based import functional, layer
 from torch import Tensor, nn
 
+from benchmarks.models.convolution import Norm, convolution
 from benchmarks.models.direct_coding import computed_once
 from benchmarks.models.neurons import NeuronFactory
 from benchmarks.models.normalization import batch_norm as make_batch_norm
 from sj_ext import register
 
 __all__ = ["BasicBlock", "ResNet", "resnet18", "resnet19", "sew_resnet18"]
-
-Norm = Callable[[int], nn.Module]
 
 
 class BasicBlock(nn.Module):
@@ -45,17 +44,17 @@ class BasicBlock(nn.Module):
         connect: Literal["before", "after"],
     ) -> None:
         super().__init__()
-        self.conv1 = _convolution(in_channels, channels, 3, stride)
+        self.conv1 = convolution(in_channels, channels, 3, stride)
         self.bn1 = norm(channels)
         self.neuron1 = neuron()
-        self.conv2 = _convolution(channels, channels, 3)
+        self.conv2 = convolution(channels, channels, 3)
         self.bn2 = norm(channels)
         self.neuron2 = neuron()
         self.connect = connect
         self.shortcut: nn.Module | None = None
         if stride != 1 or in_channels != channels:
             parts: OrderedDict[str, nn.Module] = OrderedDict(
-                conv=_convolution(in_channels, channels, 1, stride), bn=norm(channels)
+                conv=convolution(in_channels, channels, 1, stride), bn=norm(channels)
             )
             if connect == "after":
                 parts["neuron"] = neuron()
@@ -130,7 +129,7 @@ class ResNet(nn.Module):
         norm = make_batch_norm(batch_norm)
         self.direct_coding = direct_coding
         large = stem == "7x7"
-        self.conv = _convolution(
+        self.conv = convolution(
             in_channels, stem_channels, *((7, 2) if large else (3, 1))
         )
         self.bn = norm(stem_channels)
@@ -192,13 +191,3 @@ def resnet19(**kwargs: Any) -> ResNet:
     shape = {"stem": "3x3", "stem_channels": 128}
     stages = {"channels": (256, 512, 512), "blocks": (3, 3, 2)}
     return ResNet(**{**shape, **stages, **kwargs})
-
-
-def _convolution(
-    in_channels: int, channels: int, kernel: int, stride: int = 1
-) -> nn.Module:
-    convolution = layer.Conv2d(
-        in_channels, channels, kernel, stride, padding=kernel // 2, bias=False
-    )
-    nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")
-    return convolution

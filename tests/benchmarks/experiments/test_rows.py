@@ -12,39 +12,22 @@ from benchmarks.experiments.rows import (
     OWN_RESULTS,
     RESULTS,
     TUNING,
-    Row,
     RowError,
     add_rows,
     read_rows,
     to_csv,
 )
+from tests.benchmarks.report import example
 
-ROW = Row(
+ROW = replace(
+    example.ROW,
     experiment="attribution",
-    size="demo",
     arm="MSG, p 0.5",
-    metric="test_accuracy",
     reported=83.3,
-    reported_deviation=None,
     reported_source="reported (second-hand)",
     measured=95.123456789,
-    deviation=None,
-    seed="0",
-    split="event_digits",
-    epochs=6,
-    data="event_digits",
-    data_checksum="a" * 64,
-    split_checksum="b" * 64,
-    commit="c" * 40,
-    clean=True,
-    spikingjelly="2.0.0",
-    torch="2.11.0",
     python="3.12.3",
-    device="cpu",
     processor="some, processor",
-    threads=1,
-    date="2026-01-02",
-    digest="0123456789",
 )
 
 

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from benchmarks.__main__ import main as run_benchmarks
 from benchmarks.experiments.metrics import MissingError
-from benchmarks.experiments.rows import Row, add_rows
+from benchmarks.experiments.rows import add_rows
 from benchmarks.runs.command_line import ConfigError
 from benchmarks.runs.progress import Reporter
 from benchmarks.statistics.arms import differing_settings, run_folders
@@ -20,33 +20,12 @@ from benchmarks.statistics.paired import paired_difference
 from benchmarks.statistics.sentences import verdict
 from benchmarks.tasks.compare import main
 from sj_ext.registry import UnknownNameError
+from tests.benchmarks.report import example
 
-ROW = Row(
+ROW = replace(
+    example.ROW,
     experiment="attribution",
-    size="demo",
-    arm="base",
-    metric="test_accuracy",
-    reported=None,
-    reported_deviation=None,
-    reported_source="",
-    measured=0.0,
-    deviation=None,
-    seed="0",
-    split="event_digits",
-    epochs=6,
-    data="event_digits",
-    data_checksum="a" * 64,
     split_checksum="a",
-    commit="c" * 40,
-    clean=True,
-    spikingjelly="2.0.0",
-    torch="2.11.0",
-    python="3.11.9",
-    device="cpu",
-    processor="a processor",
-    threads=1,
-    date="2026-01-02",
-    digest="0123456789",
 )
 
 
