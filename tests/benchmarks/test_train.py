@@ -27,6 +27,7 @@ from benchmarks.runs.folder import RunFolder
 from benchmarks.runs.progress import Reporter
 from benchmarks.tasks.train import train
 from sj_ext.readout import TemporallyWeightedOutput
+from tests.benchmarks.killing import killed
 
 
 @pytest.fixture
@@ -298,28 +299,14 @@ def test_a_complete_run_is_not_run_again(trained, small_run, capsys):
 
 
 def kill_in(words, place, times=1):
-    """Run in a child that dies, unwarned, as soon as it comes to a place."""
-    script = f"""
-import os, signal, sys, torch
+    """Train in a child that dies, unwarned, as soon as it comes to a place."""
+    imports = """
+import torch
 from benchmarks.runs.folder import RunFolder
 from sj_ext import files
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-from benchmarks.__main__ import main
-calls = 0
-def die(*args, **kwargs):
-    global calls
-    calls += 1
-    if calls == {times}:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return original(*args, **kwargs)
-owner, name = {place}
-original = getattr(owner, name)
-setattr(owner, name, die)
-sys.exit(main(["train", *sys.argv[1:]]))
 """
-    done = subprocess.run([sys.executable, "-c", script, *words], capture_output=True)
-    assert done.returncode == -signal.SIGKILL, done.stderr.decode()
+    killed(["train", *words], place, times, imports)
 
 
 def same_learning(reference, folder):

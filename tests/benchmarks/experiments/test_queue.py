@@ -1,8 +1,5 @@
 """A queue skips what is done, resumes what was killed, and gives the same table."""
 
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +10,7 @@ from benchmarks.experiments.queue import Options, run_experiment
 from benchmarks.experiments.rows import TUNING, read_rows
 from benchmarks.runs.folder import RunFolder
 from benchmarks.runs.progress import Reporter
+from tests.benchmarks.killing import killed
 
 
 def options(folder: Path, **changes):
@@ -29,26 +27,11 @@ def words(path, folder):
 
 def run_killed(path, folder, place, times):
     """Run in a child that dies, unwarned, as soon as it comes to a place again."""
-    script = f"""
-import os, signal, sys
-from benchmarks.__main__ import main
+    imports = """
 from benchmarks.experiments import queue
 from benchmarks.runs.folder import RunFolder
-calls = 0
-def die(*args, **kwargs):
-    global calls
-    calls += 1
-    if calls == {times}:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return original(*args, **kwargs)
-owner, name = {place}
-original = getattr(owner, name)
-setattr(owner, name, die)
-sys.exit(main(sys.argv[1:]))
 """
-    command = [sys.executable, "-c", script, *words(path, folder)]
-    done = subprocess.run(command, capture_output=True)
-    assert done.returncode == -signal.SIGKILL, done.stderr.decode()
+    killed(words(path, folder), place, times, imports)
 
 
 def test_a_queue_killed_again_and_again_gives_the_table_of_an_unbroken_one(
