@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from benchmarks.data.archives import read_in_threads
 from benchmarks.data.compact import pack, unpack
 from benchmarks.data.frames import DamagedDataError, EventFrames, Progress
 from benchmarks.data.integrate import Binning, check_events, integrate, native
@@ -374,7 +375,7 @@ def _in_order(
         counts = _counts(recording, binning, dtype)
         return pack(counts) if compressed else counts.tobytes()
 
-    with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
+    with read_in_threads(), ThreadPoolExecutor(workers or os.cpu_count()) as pool:
         for begin in range(0, len(found), _AHEAD):
             yield from pool.map(work, found[begin : begin + _AHEAD])
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from spikingjelly import configure
 from spikingjelly.datasets.n_caltech101 import NCaltech101
 
+from benchmarks.data.archives import read_in_threads
 from benchmarks.data.event_files import set_aside
 from benchmarks.data.frames import EventFrames, Progress
 from benchmarks.data.pixel_array import Field
@@ -62,16 +63,17 @@ def build_frames(
         lambda: progress("convert events", _count(partial), total),
     )
     partial.rename(events)
-    dataset = _watch(
-        lambda: NCaltech101(
-            str(root),
-            data_type="frame",
-            frames_number=time_steps,
-            split_by="number",
-        ),
-        lambda: progress("build frames", _count(frames), total),
-    )
-    return _read(dataset, root, time_steps, view, progress)
+    with read_in_threads():
+        dataset = _watch(
+            lambda: NCaltech101(
+                str(root),
+                data_type="frame",
+                frames_number=time_steps,
+                split_by="number",
+            ),
+            lambda: progress("build frames", _count(frames), total),
+        )
+        return _read(dataset, root, time_steps, view, progress)
 
 
 def _clear(root: Path, folder: Path) -> None:

@@ -16,6 +16,7 @@ from spikingjelly.datasets.cifar10_dvs import CIFAR10DVS
 from spikingjelly.datasets.n_caltech101 import NCaltech101
 
 from benchmarks.data.aedat2 import write_aedat2
+from benchmarks.data.archives import read_in_threads
 from benchmarks.data.cache import FrameCache
 from benchmarks.data.event_sets import EventSet
 from benchmarks.runs.progress import Reporter
@@ -216,7 +217,10 @@ def _cached(path: Path) -> Reader:
 
 
 def _host(root: Path, time_steps: int) -> CIFAR10DVS:
-    return CIFAR10DVS(str(root), "frame", frames_number=time_steps, split_by="number")
+    with read_in_threads():
+        return CIFAR10DVS(
+            str(root), "frame", frames_number=time_steps, split_by="number"
+        )
 
 
 def _rows(

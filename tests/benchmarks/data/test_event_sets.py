@@ -112,6 +112,7 @@ def test_a_damaged_file_is_named_and_what_was_prepared_stays(root, damage, messa
         assert new.stat().st_mtime_ns == time
 
 
+@pytest.mark.usefixtures("archives_read_in_threads")
 def test_frames_are_those_of_the_hosts_loader(root):
     from spikingjelly.datasets.cifar10_dvs import CIFAR10DVS
 

@@ -107,6 +107,7 @@ def test_gesture_is_unpacked_converted_and_split_by_user(gesture):
         assert len(split.indices(found.names)["test"]) == 22
 
 
+@pytest.mark.usefixtures("archives_read_in_threads")
 def test_gesture_frames_are_those_of_the_hosts_loader(gesture):
     from spikingjelly.datasets.dvs128_gesture import DVS128Gesture
 
@@ -273,6 +274,7 @@ def test_a_missing_shd_file_is_named(tmp_path):
         data.prepare("shd", tmp_path)
 
 
+@pytest.mark.usefixtures("archives_read_in_threads")
 def test_shd_frames_are_those_of_the_hosts_loader(tmp_path):
     write_shd(tmp_path / "extract")
     data.prepare("shd", tmp_path, time_steps=3)
