@@ -25,6 +25,7 @@ _TASKS = {
     "robustness": "accuracy under attack: --config FILE",
     "speed": "time ours against peers: speed NAME",
 }
+_UNDER_TORCHRUN = ("train", "run")
 # What a user can mend; anything else is a defect and shows its traceback.
 _EXPLAINED = (
     ValueError,
@@ -66,6 +67,13 @@ def main(arguments: Sequence[str]) -> int:
 def _run(task: str, options: Sequence[str]) -> None:
     if task not in _TASKS:
         raise UnknownNameError("a task", task, sorted(_TASKS))
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    if processes > 1 and task not in _UNDER_TORCHRUN:
+        raise ValueError(
+            f"Expected one process for `{task}`, got WORLD_SIZE={processes}: under "
+            "torchrun, `train` trains one network on all devices, and `run` shares "
+            "the runs and studies of its experiments among them."
+        )
     # A task is imported only when it runs: plots and trainers take seconds to load.
     import_module(f"benchmarks.tasks.{task}").main(options, Reporter())
 

@@ -4,28 +4,22 @@ Killed at any moment, it goes on where it stopped: runs resume by themselves, an
 of the table are made from the folders of complete runs, so that they come out the same.
 """
 
-import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks import data
 from benchmarks.experiments.description import Cell, Experiment, Size
-from benchmarks.experiments.kinds import Kind, Measured, Origin, Wanted, kind_of
+from benchmarks.experiments.kinds import Measured, Origin, Wanted, kind_of
 from benchmarks.experiments.rows import OWN_RESULTS, TUNING, Row, add_rows, read_rows
+from benchmarks.experiments.work import Job, done
 from benchmarks.runs.command_line import ConfigError, read_as
 from benchmarks.runs.labels import said
-from benchmarks.runs.progress import Reporter, duration
-from benchmarks.runs.workers import done_by_workers, one_thread
-from benchmarks.tasks.data import prepare
+from benchmarks.runs.progress import Reporter
 
-__all__ = ["Job", "Options", "Point", "jobs", "points", "run_experiment", "tuning_runs"]
+__all__ = ["Options", "Point", "jobs", "points", "run_experiment", "tuning_runs"]
 
 _PROG = "python -m benchmarks run"
-PREPARED = ("event_digits", "planted_digits")
-"""Data sets that the project makes by itself."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +33,7 @@ class Options:
         runs: Folder of all runs.
         results: The table that rows are added to.
         workers: Processes at a time, each with one thread.
+        processes: Of torchrun, which share the work.
     """
 
     size: Size = "full"
@@ -47,6 +42,7 @@ class Options:
     runs: Path = Path("runs/experiments")
     results: Path = OWN_RESULTS
     workers: int = 2
+    processes: int = 1
 
 
 @dataclass(frozen=True)
@@ -71,35 +67,6 @@ class Point:
         return ", ".join(
             [self.cell.label, f"{word} {seeds}", *([self.split] if self.split else [])]
         )
-
-
-@dataclass(frozen=True)
-class Job:
-    """A point with its configuration, as a worker takes it.
-
-    Attributes:
-        task: Of the experiment.
-        arm: Label of the cell.
-        label: What progress and errors call it.
-        config: Of the task.
-        settings: What tuning chose, or tries here; empty without.
-    """
-
-    task: str
-    arm: str
-    label: str
-    config: Any
-    settings: str = ""
-
-    @property
-    def kind(self) -> Kind:
-        """How the task is run."""
-        return kind_of(self.task)
-
-    @property
-    def is_done(self) -> bool:
-        """Whether nothing is left to do."""
-        return self.kind.is_done(self.config)
 
 
 def points(
@@ -167,7 +134,7 @@ def run_experiment(
         _job(experiment, options, point, chosen.get(point.cell.label, {}))
         for point in found
     ]
-    for job in _done(experiment, options, study, reporter):
+    for job in done(f"{experiment.name}: runs", study, options.workers, reporter):
         new = list(_rows(experiment, options.size, job))
         rows += new
         add_rows(options.results, new)
@@ -204,12 +171,25 @@ def _job(
     except ConfigError as error:
         raise ConfigError(f"{experiment.name}, {point.label}: {error}") from None
     devices = max(one.device.devices for one in kind.trainings(config))
+    if devices > 1 and options.processes > 1:
+        raise ConfigError(
+            f"{experiment.name}, {point.label}: Expected `device.devices` to be 1, as "
+            f"torchrun's processes train networks of their own, got {devices}: start "
+            "`run` without torchrun."
+        )
     if devices > 1 and experiment.task != "train":
         raise ConfigError(
             f"{experiment.name}, {point.label}: Expected `train.device.devices` of the "
             f"task {experiment.task} to be 1, got {devices}: use `--shard` for several."
         )
-    return Job(experiment.task, point.cell.label, point.label, config, _said(more))
+    return Job(
+        experiment.task,
+        point.cell.label,
+        point.label,
+        config,
+        options.runs / ".claims",
+        _said(more),
+    )
 
 
 def _tuned(
@@ -232,7 +212,7 @@ def _tuned(
     if not tried:
         return {}, []
     trials = [job for candidates in tried.values() for _, job in candidates]
-    for _ in _done(experiment, options, trials, reporter, "tuning"):
+    for _ in done(f"{experiment.name}: tuning", trials, options.workers, reporter):
         pass
     chosen: dict[str, Mapping[str, Any]] = {}
     rows = []
@@ -266,74 +246,6 @@ def _tuning_row(experiment: Experiment, size: Size, job: Job) -> Row:
 
 def _said(settings: Mapping[str, Any]) -> str:
     return ", ".join(said(key, value) for key, value in settings.items())
-
-
-def _done(
-    experiment: Experiment,
-    options: Options,
-    wanted: Sequence[Job],
-    reporter: Reporter,
-    what: str = "runs",
-) -> Iterator[Job]:
-    """Do jobs, several at a time, and give each as soon as it is done."""
-    missing = [job for job in wanted if not job.is_done]
-    title = f"{experiment.name}: {what}"
-    reporter.line(f"{title}: {len(missing)} of {len(wanted)} to do")
-    yield from (job for job in wanted if job not in missing)
-    if not missing:
-        return
-    _prepare(missing, reporter)
-    workers = min(options.workers, len(missing))
-    start = time.perf_counter()
-
-    def report(done: int, job: Job) -> None:
-        left = (len(missing) - done) * (time.perf_counter() - start) / done
-        reporter.line(
-            f"{title}: {done} of {len(missing)}, {job.label}: {_headline(job)} "
-            f"({duration(left)} left)"
-        )
-
-    if workers == 1 or missing[0].kind.has_workers:
-        # Here, so that a job shows how far it is.
-        for done, job in enumerate(missing, start=1):
-            _do(job, reporter)
-            report(done, job)
-            yield job
-        return
-    with reporter.bar(title, len(missing), what) as bar:
-        each = [(job,) for job in missing]
-        for done, number in enumerate(done_by_workers(_do, each, workers), start=1):
-            bar.advance()
-            report(done, missing[number])
-            yield missing[number]
-
-
-def _do(job: Job, reporter: Reporter | None = None) -> None:
-    with nullcontext() if job.kind.has_workers else one_thread():
-        try:
-            job.kind.run_when_free(job.config, reporter or Reporter.silent())
-        except (ValueError, OSError, FloatingPointError) as error:
-            raise type(error)(f"{job.label}: {error}") from error
-
-
-def _headline(job: Job) -> str:
-    found = [m for _, m in job.kind.results(job.config) if m.metric == "test_accuracy"]
-    return ", ".join(f"test accuracy {m.value:.2f}%" for m in found[:1]) or "done"
-
-
-def _prepare(missing: Sequence[Job], reporter: Reporter) -> None:
-    """Make what is missing of the data sets that the project makes by itself."""
-    wanted = {
-        (found.data.name, found.data.root, found.data.time_steps)
-        for job in missing
-        for found in job.kind.trainings(job.config)
-        if found.data.name in PREPARED
-    }
-    for name, root, time_steps in sorted(wanted):
-        try:
-            data.load(name, root, time_steps)
-        except FileNotFoundError:
-            prepare(name, Path(root), time_steps, reporter)
 
 
 def _rows(experiment: Experiment, size: Size, job: Job) -> Iterator[Row]:

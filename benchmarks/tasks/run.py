@@ -1,6 +1,5 @@
 """`python -m benchmarks run NAME`: run experiments, or go on with them."""
 
-import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from benchmarks.experiments.queue import Options, run_experiment
 from benchmarks.experiments.rows import OWN_RESULTS
 from benchmarks.runs.command_line import ConfigError
 from benchmarks.runs.progress import Reporter, duration
+from benchmarks.runs.torchrun import stand_alone
 
 _RUNS = Path("runs/experiments")
 
@@ -30,8 +30,10 @@ def main(arguments: Sequence[str], reporter: Reporter) -> None:
     """
     parser = ArgumentParser(
         prog="python -m benchmarks run",
-        description=f"{__doc__} Not under torchrun: `device.devices` in a file trains "
-        "each network on several devices, `--shard` spreads runs over machines.",
+        description=f"{__doc__} Under torchrun, or started several times on one folder "
+        "of runs, processes share the work, each with a GPU of its own; without it, "
+        "`device.devices` in a file trains each network on several devices; `--shard` "
+        "spreads runs over machines.",
         allow_abbrev=False,
     )
     parser.add_argument(
@@ -52,10 +54,13 @@ def main(arguments: Sequence[str], reporter: Reporter) -> None:
     parser.add_argument(
         "--workers",
         type=int,
-        help="runs at a time, each with one thread; one where there is a GPU, else two",
+        help="runs at a time, each with one thread; one where there is a GPU or under "
+        "torchrun, else two",
     )
     options = parser.parse_args(list(arguments))
-    _check_is_alone()
+    place = stand_alone()
+    if place.rank > 0:
+        reporter = Reporter.silent()
     names = available() if options.all else options.names
     if not names:
         raise ConfigError("Expected the name of an experiment or `--all`, got neither.")
@@ -65,21 +70,11 @@ def main(arguments: Sequence[str], reporter: Reporter) -> None:
         shard=_shard(options.shard),
         runs=options.runs,
         results=options.results,
-        workers=options.workers or (1 if torch.cuda.is_available() else 2),
+        workers=options.workers
+        or (1 if place.size > 1 or torch.cuda.is_available() else 2),
+        processes=place.size,
     )
     _run_all(names, settings, reporter)
-
-
-def _check_is_alone() -> None:
-    """Refuse to be one of several processes, each of which would do the whole queue."""
-    size = os.environ.get("WORLD_SIZE", "1")
-    if size != "1":
-        raise ConfigError(
-            f"Expected one process, got WORLD_SIZE={size}: `run` starts the processes "
-            "of each training by itself. Start it without torchrun, with "
-            "`device.devices` in the experiment's file for several devices a network, "
-            "or with `--shard i/n` for a part of the runs on each machine."
-        )
 
 
 def _run_all(names: Sequence[str], options: Options, reporter: Reporter) -> None:

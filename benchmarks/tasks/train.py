@@ -33,7 +33,11 @@ from sj_ext.surrogate import MaskedSurrogate, MaskSchedule
 
 def main(arguments: Sequence[str], reporter: Reporter) -> None:
     """Read a configuration from the command line, train, and print the result."""
-    train(read(arguments), reporter)
+    config = read(arguments)
+    if config.device.devices == 1:
+        # The same command under torchrun trains on all its devices.
+        config.device.devices, _ = _processes() or (1, 1)
+    train(config, reporter)
 
 
 def train(
@@ -93,14 +97,29 @@ def _show_result(folder: RunFolder, reporter: Reporter) -> None:
 
 
 def _fabric(config: TrainConfig) -> Fabric:
+    devices = config.device.devices
+    processes, here = _processes() or (devices, devices)
+    if processes != devices:
+        raise ConfigError(
+            "Expected `device.devices` to be the number of processes that torchrun "
+            f"has started, {processes}, got {devices}."
+        )
     try:
         return Fabric(
             accelerator=config.device.accelerator,
-            devices=config.device.devices,
+            devices=here,
+            num_nodes=processes // here,
             precision=config.device.precision,
         )
     except (RuntimeError, MisconfigurationException, TypeError) as error:
         raise ConfigError(f"`device` asks for what is not here: {error}") from error
+
+
+def _processes() -> tuple[int, int] | None:
+    """Say how many processes torchrun started, in all and on this machine."""
+    if not torch.distributed.is_torchelastic_launched():
+        return None
+    return int(os.environ["WORLD_SIZE"]), int(os.environ["LOCAL_WORLD_SIZE"])
 
 
 def _is_first_process() -> bool:

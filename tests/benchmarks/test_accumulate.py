@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.__main__ import main
 from benchmarks.runs.command_line import ConfigError
 from benchmarks.runs.config import read
 from benchmarks.runs.folder import RunFolder
@@ -45,6 +46,14 @@ def learned(folder):
     ]
 
 
+def under_torchrun(words):
+    """Run the same command with two processes."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        [*COMMAND, *words], env=environment, capture_output=True, text=True
+    )
+
+
 def test_accumulated_batches_are_one_large_batch(small_run):
     large = train(read(small_run("optimization.batch_size", 12)), Reporter.silent())
     words = small_run("optimization.batch_size", 4, "optimization.accumulate", 3)
@@ -57,21 +66,32 @@ def test_accumulated_batches_are_one_large_batch(small_run):
 def test_two_processes_under_torchrun_learn_what_one_does(small_run):
     alone = train(read(small_run("optimization.batch_size", 12)), Reporter.silent())
     words = small_run(
-        *("device.devices", 2, "optimization.batch_size", 3),
-        *("optimization.accumulate", 2, "device.threads", 1),
+        *("optimization.batch_size", 3, "optimization.accumulate", 2),
+        *("device.threads", 1),
     )
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [*COMMAND, *words], env=environment, capture_output=True, text=True
-    )
+    done = under_torchrun(words)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("epoch 3/3") == 1, "only the first process prints"
-    two = RunFolder(read(words))
+    two = RunFolder(read([*words, "--device.devices", "2"]))
     assert two.read_environment()["processes"] == 2
     for one, other in zip(learned(alone), learned(two), strict=True):
         torch.testing.assert_close(one, other)
     names = [folder.read_predictions()["names"] for folder in (alone, two)]
     assert np.array_equal(*names)
+
+
+def test_another_number_of_devices_than_of_processes_is_refused(small_run):
+    done = under_torchrun(small_run("device.devices", 3))
+    assert done.returncode != 0
+    assert "number of processes that torchrun has started, 2, got 3" in done.stderr
+
+
+def test_other_tasks_than_training_and_queues_are_refused(monkeypatch, capsys):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert main(["cka", "--config", "any.yaml"]) == 2
+    said = capsys.readouterr().err
+    assert "Expected one process for `cka`, got WORLD_SIZE=2" in said
+    assert "`run` shares" in said
 
 
 def test_the_learning_rate_falls_with_steps_not_with_batches(small_run):

@@ -17,7 +17,8 @@ from benchmarks.experiments.description import (
     read_experiment,
 )
 from benchmarks.experiments.kinds import kind_of
-from benchmarks.experiments.queue import PREPARED, Options, jobs
+from benchmarks.experiments.queue import Options, jobs
+from benchmarks.experiments.work import PREPARED
 from benchmarks.models.build import build_network
 from benchmarks.report.experiments.outline import outline_of
 from benchmarks.runs.command_line import ConfigError

@@ -1,12 +1,15 @@
 """A queue skips what is done, resumes what was killed, and gives the same table."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from benchmarks.__main__ import main
-from benchmarks.experiments import queue
-from benchmarks.experiments.queue import Options, run_experiment
+from benchmarks.experiments import queue, work
+from benchmarks.experiments.queue import Options, jobs, run_experiment
 from benchmarks.experiments.rows import TUNING, read_rows
 from benchmarks.runs.folder import RunFolder
 from benchmarks.runs.progress import Reporter
@@ -191,13 +194,46 @@ def test_what_cannot_run_is_explained(write, tmp_path, more, message, capsys):
     assert message in capsys.readouterr().err
 
 
-def test_several_processes_are_refused(write, tmp_path, monkeypatch, capsys):
+def test_processes_of_torchrun_share_the_runs(write, tiny, tmp_path):
+    path, together = write(), tmp_path / "together"
+    torchrun = ["-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    command = [*torchrun, "--standalone", "-m", "benchmarks"]
+    done = subprocess.run(
+        [sys.executable, *command, *words(path, together)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("runs: 4 of 4 to do") == 1, "the first process tells"
+    alone = run_experiment(tiny(), options(tmp_path / "alone"), Reporter.silent())
+    assert (together / "rows.csv").read_text() == (
+        tmp_path / "alone" / "rows.csv"
+    ).read_text()
+    folders = list((together / "train").iterdir())
+    assert len(folders) == len({row.digest for row in alone}) == 4
+    assert {RunFolder(None, f).read_environment()["processes"] for f in folders} == {1}
+
+
+def test_what_another_process_has_begun_is_left_to_it(tiny, tmp_path, monkeypatch):
+    first, *others = jobs(tiny(), options(tmp_path))
+    queue = work.done("other", [first, *others], 1, Reporter.silent())
+    with first.claimed() as ours:
+        assert ours
+        assert [next(queue) for _ in others] == others
+        first.kind.run(first.config, Reporter.silent())
+    monkeypatch.setattr("benchmarks.experiments.kinds.train.train", None)
+    assert list(queue) == [first]
+
+
+def test_training_on_all_devices_and_sharing_exclude_each_other(
+    write, train_keys, tmp_path, monkeypatch, capsys
+):
+    device = {"accelerator": "cpu", "devices": 2}
+    path = write(config={**train_keys, "device": device})
     monkeypatch.setenv("WORLD_SIZE", "2")
-    assert main(words(write(), tmp_path)) == 2
-    said = capsys.readouterr().err
-    assert "Expected one process, got WORLD_SIZE=2" in said
-    assert "`device.devices`" in said
-    assert "`--shard i/n`" in said
+    assert main(words(path, tmp_path)) == 2
+    assert "Expected `device.devices` to be 1" in capsys.readouterr().err
     assert not (tmp_path / "train").exists()
 
 

@@ -1,0 +1,173 @@
+"""Jobs of a queue: done here, by workers, or by other processes on the same queue.
+
+Whoever begins a job claims it. Processes that were started on one folder of runs, by
+torchrun or by hand, thereby share the work: each takes the next that nobody has.
+"""
+
+import fcntl
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks import data
+from benchmarks.experiments.kinds import Kind, kind_of
+from benchmarks.runs.progress import Reporter, duration
+from benchmarks.runs.workers import done_by_workers, one_thread
+from benchmarks.tasks.data import prepare
+
+__all__ = ["PREPARED", "Job", "done"]
+
+PREPARED = ("event_digits", "planted_digits")
+"""Data sets that the project makes by itself."""
+
+_WAIT = 1.0
+
+
+@dataclass(frozen=True)
+class Job:
+    """Something to run, with its configuration, as a worker takes it.
+
+    Attributes:
+        task: Of the experiment.
+        arm: Label of the cell.
+        label: What progress and errors call it.
+        config: Of the task.
+        claims: Folder where processes claim jobs.
+        settings: What tuning chose, or tries here; empty without.
+    """
+
+    task: str
+    arm: str
+    label: str
+    config: Any
+    claims: Path
+    settings: str = ""
+
+    @property
+    def kind(self) -> Kind:
+        """How the task is run."""
+        return kind_of(self.task)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether nothing is left to do."""
+        return self.kind.is_done(self.config)
+
+    @contextmanager
+    def claimed(self) -> Iterator[bool]:
+        """Keep other processes from the job during the block.
+
+        The system ends the claim of a process that dies.
+
+        Yields:
+            Whether the job is ours; False if another process has claimed it.
+        """
+        self.claims.mkdir(parents=True, exist_ok=True)
+        path = self.claims / f"{self.task}-{self.config.digest()}.lock"
+        with path.open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+            else:
+                yield True
+
+
+def done(
+    title: str, wanted: Sequence[Job], workers: int, reporter: Reporter
+) -> Iterator[Job]:
+    """Do jobs, and give each as soon as it is done, here or by another process.
+
+    Args:
+        title: What progress calls them all.
+        wanted: The jobs.
+        workers: Processes at a time, for tasks that have no workers of their own.
+        reporter: Shows progress.
+
+    Yields:
+        All jobs, first those that were done before.
+
+    Raises:
+        ValueError: As the task does, naming the job; OSError and FloatingPointError
+            alike.
+    """
+    missing = [job for job in wanted if not job.is_done]
+    reporter.line(f"{title}: {len(missing)} of {len(wanted)} to do")
+    yield from (job for job in wanted if job not in missing)
+    if not missing:
+        return
+    _prepare(missing, reporter)
+    workers = min(workers, len(missing))
+    # Without workers of the queue, a job itself shows how far it is.
+    if workers == 1 or missing[0].kind.has_workers:
+        found, bar = _one_by_one(missing, reporter), None
+    else:
+        bar = reporter.bar(title, len(missing), "jobs")
+        each = [(job,) for job in missing]
+        found = (missing[n] for n in done_by_workers(_do_or_wait, each, workers))
+    start = time.perf_counter()
+    with bar or nullcontext() as shown:
+        for count, job in enumerate(found, start=1):
+            if shown is not None:
+                shown.advance()
+            left = (len(missing) - count) * (time.perf_counter() - start) / count
+            reporter.line(
+                f"{title}: {count} of {len(missing)}, {job.label}: {_headline(job)} "
+                f"({duration(left)} left)"
+            )
+            yield job
+
+
+def _one_by_one(missing: Sequence[Job], reporter: Reporter) -> Iterator[Job]:
+    """Do what no other process has claimed, and wait for the rest."""
+    waiting = list(missing)
+    while waiting:
+        before = len(waiting)
+        for job in tuple(waiting):
+            if _do(job, reporter):
+                waiting.remove(job)
+                yield job
+        if len(waiting) == before:
+            time.sleep(_WAIT)
+
+
+def _do_or_wait(job: Job) -> None:
+    while not _do(job, Reporter.silent()):
+        time.sleep(_WAIT)
+
+
+def _do(job: Job, reporter: Reporter) -> bool:
+    """Do a job unless it is done; say whether it is, or another process is at it."""
+    with job.claimed() as ours:
+        if not ours:
+            return False
+        if not job.is_done:
+            with nullcontext() if job.kind.has_workers else one_thread():
+                try:
+                    job.kind.run_when_free(job.config, reporter)
+                except (ValueError, OSError, FloatingPointError) as error:
+                    raise type(error)(f"{job.label}: {error}") from error
+        return True
+
+
+def _headline(job: Job) -> str:
+    found = [m for _, m in job.kind.results(job.config) if m.metric == "test_accuracy"]
+    return ", ".join(f"test accuracy {m.value:.2f}%" for m in found[:1]) or "done"
+
+
+def _prepare(missing: Sequence[Job], reporter: Reporter) -> None:
+    """Make what is missing of the data sets that the project makes by itself."""
+    wanted = {
+        (found.data.name, found.data.root, found.data.time_steps)
+        for job in missing
+        for found in job.kind.trainings(job.config)
+        if found.data.name in PREPARED
+    }
+    for name, root, time_steps in sorted(wanted):
+        try:
+            data.load(name, root, time_steps)
+        except FileNotFoundError:
+            prepare(name, Path(root), time_steps, reporter)

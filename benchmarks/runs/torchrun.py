@@ -1,0 +1,52 @@
+"""Processes under torchrun that work side by side instead of as one group."""
+
+import os
+from dataclasses import dataclass
+
+import torch
+
+__all__ = ["Place", "stand_alone"]
+
+_SET_BY_TORCHRUN = (
+    *("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE"),
+    *("GROUP_RANK", "GROUP_WORLD_SIZE", "ROLE_RANK", "ROLE_WORLD_SIZE", "ROLE_NAME"),
+    *("MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_RUN_ID"),
+    *("TORCHELASTIC_RESTART_COUNT", "TORCHELASTIC_MAX_RESTARTS"),
+    *("TORCHELASTIC_USE_AGENT_STORE", "TORCHELASTIC_ERROR_FILE"),
+)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Which of how many processes this one is.
+
+    Attributes:
+        rank: Counted from 0.
+        size: How many there are; 1 without torchrun.
+    """
+
+    rank: int = 0
+    size: int = 1
+
+
+def stand_alone() -> Place:
+    """Leave the group that torchrun would make, and see one GPU only.
+
+    Processes take the visible GPUs in turn; several share one where there are fewer.
+    To be called before anything is computed on a GPU. Without torchrun nothing changes.
+
+    Returns:
+        The place of this process in the group that it left.
+    """
+    place = Place(
+        int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    )
+    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+    for name in _SET_BY_TORCHRUN:
+        os.environ.pop(name, None)
+    gpus = torch.cuda.device_count()
+    if place.size > 1 and gpus > 0:
+        listed = os.environ.get("CUDA_VISIBLE_DEVICES")
+        visible = listed.split(",") if listed else [str(gpu) for gpu in range(gpus)]
+        os.environ["CUDA_VISIBLE_DEVICES"] = visible[local_rank % gpus]
+    return place
