@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.__main__ import _TASKS
-from benchmarks.report.readme.__main__ import RESULTS, filled
+from benchmarks.report.readme.__main__ import RESULTS, document_of, filled
 from sj_ext import registry
 
 ROOT = Path(__file__).parent.parent
@@ -30,13 +30,16 @@ def test_the_python_examples_run_one_after_the_other(capsys, tmp_path, monkeypat
 
 
 def test_every_figure_is_that_of_a_result_file_with_its_commit():
-    assert filled(README) == README
+    for document in (ROOT / "README.md", ROOT / "docs" / "scaling.md"):
+        text = document.read_text(encoding="utf-8")
+        assert filled(text, document) == text
     for file in RESULTS.glob("*.json"):
+        text = document_of(file).read_text(encoding="utf-8")
         environment = json.loads(file.read_text(encoding="utf-8"))["environment"]
         assert len(environment["commit"]) == 40
         assert environment["dirty"] is False
-        assert environment["commit"][:10] in README
-        assert f"<!-- begin {file.stem} -->" in README
+        assert environment["commit"][:10] in text
+        assert f"<!-- begin {file.stem} -->" in text
 
 
 def test_the_first_example_is_as_short_as_promised():

@@ -1,21 +1,25 @@
 """`python -m benchmarks.report.scaling`: what a long training takes on many devices.
 
-Arithmetic from a figure that was measured on one device; `docs/scaling.md` has the
-formulas and what they leave out. Nothing here was measured on many devices.
+Arithmetic from figures that were measured on one device, such as those of `speed
+imagenet`; `docs/scaling.md` has the formulas and what they leave out. Nothing here was
+measured on many devices.
 """
 
+import json
 import math
 import statistics
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from jsonargparse import ArgumentParser
 
 from benchmarks.experiments.metrics import TrainedRun
 from benchmarks.report.markdown import table
 from benchmarks.runs.command_line import ConfigError
+from benchmarks.speed.masked.neurons import OURS
 
 IMAGENET_TRAINING = 1_281_167
 """Training images of ILSVRC 2012."""
@@ -28,8 +32,9 @@ class Workload:
     """A training, and what was measured of it on one device.
 
     Attributes:
-        seconds_per_sample: Of forward, backward and optimizer, at the batch of one
-            device and at the training's T; measured.
+        seconds_per_sample: Of forward, backward and optimizer on one device, at the
+            training's T, by the batch of the device; measured. A batch in between
+            counts as the next smaller one that was measured.
         epochs: How many.
         batch: Of all devices together, so that the result does not hang on their
             number.
@@ -45,7 +50,7 @@ class Workload:
         ValueError: If a figure is out of range.
     """
 
-    seconds_per_sample: float
+    seconds_per_sample: Mapping[int, float]
     epochs: int
     batch: int
     samples: int = IMAGENET_TRAINING
@@ -57,11 +62,13 @@ class Workload:
 
     def __post_init__(self) -> None:
         """Refuse what no training can have."""
-        for name in ("seconds_per_sample", "epochs", "batch", "samples"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise ValueError(
-                    f"Expected `{name}` to be positive, got {getattr(self, name)}."
-                )
+        if not self.seconds_per_sample:
+            raise ValueError("Expected `seconds_per_sample` of some batch, got none.")
+        numbers = [("seconds_per_sample", x) for x in self.seconds_per_sample.values()]
+        numbers += [(n, getattr(self, n)) for n in ("epochs", "batch", "samples")]
+        for name, value in numbers:
+            if not 0 < value < math.inf:
+                raise ValueError(f"Expected `{name}` to be positive, got {value}.")
         for name in ("forward_share", "overlap"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(
@@ -71,6 +78,20 @@ class Workload:
             raise ValueError(
                 f"Expected `bandwidth` to be positive, got {self.bandwidth}."
             )
+
+    def seconds_at(self, batch: int) -> float:
+        """Give what a sample takes in a batch of one device.
+
+        Args:
+            batch: Of the device.
+
+        Returns:
+            As measured at the largest batch up to this one; at the smallest that was
+            measured, if all were larger.
+        """
+        measured = sorted(self.seconds_per_sample)
+        below = [found for found in measured if found <= batch]
+        return self.seconds_per_sample[below[-1] if below else measured[0]]
 
 
 @dataclass(frozen=True)
@@ -122,18 +143,17 @@ def estimated(work: Workload, devices: int) -> Estimate:
             f"Expected `devices` from 1 to the batch of {work.batch}, got {devices}."
         )
     steps = math.ceil(work.samples / work.batch)
-    compute = math.ceil(work.batch / devices) * work.seconds_per_sample
+    share = math.ceil(work.batch / devices)
+    seconds = work.seconds_at(share)
+    compute = share * seconds
     exchange = 0.0
     if work.bandwidth is not None:
         # A ring: each device sends its share n - 1 times to add up, and as often again
         # to spread the sum.
         moved = 2 * (devices - 1) / devices * 4 * work.parameters
         exchange = (1 - work.overlap) * moved / work.bandwidth
-    validation = (
-        math.ceil(work.validation_samples / devices)
-        * work.forward_share
-        * work.seconds_per_sample
-    )
+    validated = math.ceil(work.validation_samples / devices)
+    validation = validated * work.forward_share * seconds
     epoch = steps * (compute + exchange) + validation
     return Estimate(devices, steps, compute, exchange, epoch, work.epochs * epoch)
 
@@ -159,6 +179,31 @@ def measured_in(run: Path) -> float:
         )
     speeds = [row["samples_per_second"] for row in folder.read_metrics()]
     return 1 / statistics.median(speeds[1:] or speeds)
+
+
+def measured_by(result: Mapping[str, Any], neuron: str) -> dict[str, Any]:
+    """Read what `speed imagenet` measured of its network.
+
+    Args:
+        result: Content of its file.
+        neuron: Whose rows: as the file names neurons.
+
+    Returns:
+        `seconds_per_sample`, `forward_share` (the largest of all batches) and
+        `parameters` of a `Workload`.
+
+    Raises:
+        ConfigError: If there are no rows of the neuron.
+    """
+    rows = [row for row in result["rows"] if row["neuron"] == neuron]
+    if not rows:
+        names = sorted({row["neuron"] for row in result["rows"]})
+        raise ConfigError(f"Expected `neuron` to be one of {names}, got {neuron!r}.")
+    return {
+        "seconds_per_sample": {row["batch"]: row["seconds_per_sample"] for row in rows},
+        "forward_share": max(row["forward_share"] for row in rows),
+        "parameters": result["parameters"],
+    }
 
 
 def report(work: Workload, devices: Sequence[int], trainings: int = 1) -> str:
@@ -215,6 +260,10 @@ def assumptions(work: Workload) -> list[str]:
     Returns:
         Sentences.
     """
+    measured = " and ".join(
+        f"{seconds:.4g} s in a batch of {batch}"
+        for batch, seconds in sorted(work.seconds_per_sample.items())
+    )
     exchange = (
         "The exchange of gradients takes no time (no `bandwidth` was given), so the "
         "times are lower bounds."
@@ -225,9 +274,8 @@ def assumptions(work: Workload) -> list[str]:
         "out."
     )
     return [
-        f"A sample takes {work.seconds_per_sample:g} s on one device, as measured "
-        "there; it takes as long in the smaller batch of one among many, which a GPU "
-        "does not keep up once that batch no longer fills it.",
+        f"A sample takes {measured} on one device, as measured there; in a batch that "
+        "was not measured, as in the next smaller one that was, or in the smallest.",
         f"{work.epochs} epochs of {work.samples:,} samples in batches of "
         f"{work.batch:,} over all devices, whatever their number, so that the learning "
         "rate stays. Batch norm sees the samples of one device alone, unless it is "
@@ -247,34 +295,48 @@ def main(arguments: Sequence[str]) -> None:
         arguments: Of the command line.
 
     Raises:
-        ConfigError: If neither a figure nor a run is named, or both.
+        ConfigError: If not just one source of figures is named.
     """
     parser = ArgumentParser(
         prog="python -m benchmarks.report.scaling", description=__doc__
     )
     parser.add_argument("--seconds-per-sample", type=float, help="as measured")
     parser.add_argument("--run", type=Path, help="or a run on one device, to read it")
+    parser.add_argument(
+        "--speed", type=Path, help="or the file that `speed imagenet` has written"
+    )
+    parser.add_argument(
+        "--neuron", default=OURS, help="whose rows of that file: as it names them"
+    )
     parser.add_argument("--epochs", type=int, required=True)
     parser.add_argument("--batch", type=int, required=True, help="of all devices")
     parser.add_argument("--samples", type=int, default=IMAGENET_TRAINING)
     parser.add_argument("--validation-samples", type=int, default=IMAGENET_VALIDATION)
-    parser.add_argument("--forward-share", type=float, default=1 / 3)
-    parser.add_argument("--parameters", type=int, default=0)
+    parser.add_argument("--forward-share", type=float, help="a third if not measured")
+    parser.add_argument("--parameters", type=int, help="0 if not given or measured")
     parser.add_argument("--bandwidth", type=float, help="bytes per second and device")
     parser.add_argument("--overlap", type=float, default=0.0)
     parser.add_argument("--devices", type=list[int], default=[1, 8, 64])
     parser.add_argument("--trainings", type=int, default=1, help="arms times seeds")
     values = vars(parser.parse_args(list(arguments)))
-    run, seconds = values.pop("run"), values.pop("seconds_per_sample")
-    if (run is None) == (seconds is None):
-        raise ConfigError(
-            "Expected either `--seconds-per-sample`, as measured, or `--run`, a run "
-            "that it is read from."
-        )
     devices, trainings = values.pop("devices"), values.pop("trainings")
-    if run is not None:
-        seconds = measured_in(run)
-    work = Workload(seconds_per_sample=seconds, **values)
+    sources = {
+        name: values.pop(name) for name in ("seconds_per_sample", "run", "speed")
+    }
+    if sum(source is not None for source in sources.values()) != 1:
+        raise ConfigError(
+            "Expected one of `--seconds-per-sample`, as measured, `--run`, a run that "
+            "it is read from, and `--speed`, a file of `speed imagenet`."
+        )
+    neuron = values.pop("neuron")
+    given = {name: value for name, value in values.items() if value is not None}
+    if sources["speed"] is not None:
+        text = sources["speed"].read_text(encoding="utf-8")
+        given = measured_by(json.loads(text), neuron) | given
+    else:
+        run, seconds = sources["run"], sources["seconds_per_sample"]
+        given["seconds_per_sample"] = {1: seconds if run is None else measured_in(run)}
+    work = Workload(**given)
     print(report(work, devices, trainings), end="")
 
 

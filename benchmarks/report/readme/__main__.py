@@ -1,7 +1,7 @@
-"""`python -m benchmarks.report.readme`: write the README's tables and pictures.
+"""`python -m benchmarks.report.readme`: write the tables and pictures of the documents.
 
-A figure in the README stands between two marker comments and comes from a file under
-`benchmarks/results`, written by the command that is named beside it.
+A figure in the README or in `docs` stands between two marker comments and comes from a
+file under `benchmarks/results`, written by the command that is named beside it.
 """
 
 import json
@@ -23,6 +23,7 @@ from benchmarks.report.readme.pictures import write_pictures
 from benchmarks.report.readme.planted import planted_table
 from benchmarks.report.readme.pruning import pruning_table
 from benchmarks.report.readme.robustness import robustness_table
+from benchmarks.report.readme.scaling import scaling_example
 from benchmarks.report.readme.through_training import fisher_training
 from benchmarks.report.readme.twins import cka_twins
 from benchmarks.speed.masked.neurons import HOST, OURS, RELEASED, TORCH
@@ -31,15 +32,22 @@ from sj_ext.files import write_text
 
 _ROOT = Path(__file__).resolve().parents[3]
 README = _ROOT / "README.md"
+SCALING = _ROOT / "docs" / "scaling.md"
 RESULTS = _ROOT / "benchmarks" / "results"
 
 
-def filled(text: str) -> str:
+def document_of(result: Path) -> Path:
+    """Say in which document a result is shown."""
+    return SCALING if result.stem.startswith("speed-imagenet-") else README
+
+
+def filled(text: str, document: Path = README) -> str:
     """Put the tables of the present results between their markers.
 
     Args:
-        text: A README with `<!-- begin NAME -->` and `<!-- end NAME -->`, where NAME
-            is that of a result file.
+        text: Of a document, with `<!-- begin NAME -->` and `<!-- end NAME -->`, where
+            NAME is that of a result file.
+        document: Its path.
 
     Returns:
         The same with all tables as the results give them.
@@ -48,6 +56,8 @@ def filled(text: str) -> str:
         ValueError: If a result file has no place in the text.
     """
     for file in sorted([*RESULTS.glob("*.json"), *RESULTS.glob("*.csv")]):
+        if document_of(file) != document:
+            continue
         if file.suffix == ".csv":
             block = experiments_tables(read_rows(file))
         else:
@@ -60,7 +70,7 @@ def filled(text: str) -> str:
             flags=re.DOTALL,
         )
         if not places:
-            raise ValueError(f"Expected <!-- begin {file.stem} --> in the README.")
+            raise ValueError(f"Expected <!-- begin {file.stem} --> in {document}.")
     return text
 
 
@@ -173,10 +183,13 @@ _TABLES: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "quickstart": _quickstart,
     "robustness": robustness_table,
     "speed-fisher": speed_fisher,
+    "speed-imagenet": scaling_example,
     "speed-masked": _speed_masked,
 }
 
 
 if __name__ == "__main__":
-    write_text(README, filled(README.read_text(encoding="utf-8")))
+    for document in (README, SCALING):
+        text = filled(document.read_text(encoding="utf-8"), document)
+        write_text(document, text)
     write_pictures(RESULTS)

@@ -1,5 +1,6 @@
 """Times on many devices follow from one measured figure by the documented formulas."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -8,13 +9,15 @@ from benchmarks.report.scaling import (
     Workload,
     estimated,
     main,
+    measured_by,
     measured_in,
     report,
 )
 from benchmarks.runs.command_line import ConfigError
+from benchmarks.speed.masked.neurons import HOST, OURS
 
 WORK = Workload(
-    seconds_per_sample=0.01,
+    seconds_per_sample={1: 0.01},
     epochs=10,
     batch=256,
     samples=25_600,
@@ -65,7 +68,8 @@ def test_uneven_batches_wait_for_the_largest_part():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"seconds_per_sample": 0.0}, "seconds_per_sample"),
+        ({"seconds_per_sample": {1: 0.0}}, "`seconds_per_sample` to be positive"),
+        ({"seconds_per_sample": {}}, "`seconds_per_sample` of some batch"),
         ({"epochs": 0}, "epochs"),
         ({"overlap": 1.5}, "overlap"),
         ({"bandwidth": -1.0}, "bandwidth"),
@@ -74,6 +78,41 @@ def test_uneven_batches_wait_for_the_largest_part():
 def test_impossible_workloads_are_refused(change, message):
     with pytest.raises(ValueError, match=message):
         replace(WORK, **change)
+
+
+def test_small_batches_of_many_devices_are_as_slow_as_they_were_measured():
+    curve = {2: 0.04, 16: 0.02, 64: 0.01}
+    work = replace(WORK, seconds_per_sample=curve, bandwidth=None)
+    seconds = {n: estimated(work, n).compute for n in (1, 8, 64, 256)}
+    assert seconds == pytest.approx(
+        {1: 256 * 0.01, 8: 32 * 0.02, 64: 4 * 0.04, 256: 0.04}
+    )
+
+
+def test_a_file_of_the_speed_benchmark_says_what_a_sample_takes(tmp_path, capsys):
+    rows = [
+        {"neuron": name, "batch": batch, "seconds_per_sample": s, "forward_share": f}
+        for name, batch, s, f in (
+            (OURS, 1, 2.0, 0.3),
+            (OURS, 4, 1.0, 0.4),
+            (HOST, 1, 3.0, 0.3),
+        )
+    ]
+    found = measured_by({"parameters": 11, "rows": rows}, OURS)
+    curve = {1: 2.0, 4: 1.0}
+    assert found == {
+        "seconds_per_sample": curve,
+        "forward_share": 0.4,
+        "parameters": 11,
+    }
+    file = tmp_path / "speed.json"
+    file.write_text(json.dumps({"parameters": 11, "rows": rows}))
+    words = ["--epochs", "1", "--batch", "64", "--bandwidth", "1e9"]
+    main(["--speed", str(file), *words])
+    work = Workload(epochs=1, batch=64, bandwidth=1e9, **found)
+    assert capsys.readouterr().out == report(work, [1, 8, 64])
+    with pytest.raises(ConfigError, match="Expected `neuron` to be one of"):
+        main(["--speed", str(file), *words, "--neuron", "other"])
 
 
 def test_more_devices_than_samples_of_a_batch_are_refused():
@@ -92,8 +131,8 @@ def test_the_command_prints_rows_and_assumptions(capsys):
     # 2,503 batches of 512, and 50,000 forward passes of a third, five times.
     hours = 5 * (2503 * 512 + 50_000 / 3) * 0.02 / 3600
     assert f"| {hours:.4g} |" in said
-    assert "A sample takes 0.02 s on one device, as measured" in said
-    with pytest.raises(ConfigError, match="either"):
+    assert "A sample takes 0.02 s in a batch of 1 on one device, as measured" in said
+    with pytest.raises(ConfigError, match="one of `--seconds-per-sample`"):
         main(["--epochs", "5", "--batch", "512"])
 
 

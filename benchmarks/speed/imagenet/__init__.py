@@ -1,0 +1,1 @@
+"""`speed imagenet`: what a sample of an ImageNet-size training takes on one device."""
