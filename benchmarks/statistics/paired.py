@@ -1,6 +1,5 @@
 """Two arms that differ in one thing, compared on the same splits, seeds and items."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -9,6 +8,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from benchmarks.statistics.bootstrap import Groups, checked, resampled_means
+from benchmarks.statistics.components import components, reflated
 from benchmarks.statistics.effect import Effect, standardised
 from benchmarks.statistics.power import ALPHA, smallest_detectable_difference
 
@@ -29,7 +29,7 @@ class PairedDifference:
         interval: 95% interval: t times the standard error around the estimate.
         p_value: Two-sided, of no difference, by the same t; to be shown where the
             comparison is `testable`.
-        effect: The differences of runs in their deviation; None of fewer than three.
+        effect: The mean in the deviations of `effect_of`; None of fewer than three.
         splits: How many.
         seeds: How many in each split.
         items: How many in each split; 1 where only figures of whole runs are known.
@@ -49,6 +49,15 @@ class PairedDifference:
     def runs(self) -> int:
         """Number of paired runs."""
         return sum(self.seeds)
+
+    @property
+    def effect_of(self) -> str:
+        """Whose deviations the effect is given in: `"runs"` or `"splits"`.
+
+        Runs of one split share its recordings: with several splits there are as many
+        independent differences as splits.
+        """
+        return "runs" if self.splits == 1 else "splits"
 
     @property
     def smallest_detectable(self) -> float:
@@ -73,12 +82,15 @@ def paired_difference(
 ) -> PairedDifference:
     """Compare two arms by the differences of their matching runs.
 
-    The hierarchical bootstrap gives the standard error. Each of its levels holds a
-    share of what varies in the levels below, so that it errs on the wide side: by a
-    factor of sqrt(3) at most, where seeds and items have no effect of their own. The
-    interval takes the t distribution with effective degrees of freedom after
-    Satterthwaite (Biometrics Bulletin 2, 1946): few seeds make it wide only as far as
-    it is they that vary.
+    The hierarchical bootstrap gives the standard error: splits are drawn, in them seeds
+    and, crossed with these, items, each level with no more than its own variance (see
+    `reflated`). That variance is not less than zero, so that the error is on average
+    too large where a level has no effect of its own: by about a third at most (seen in
+    simulations, as what follows). Splits are taken as independent.
+
+    The interval takes the t distribution with the degrees of freedom of
+    `Components.degrees_of_freedom`. It holds the truth in 92% of cases or more; with
+    two splits that differ, or one split and two seeds that do, in 87% or more.
 
     Args:
         groups: Differences of each split, `[seeds, items]`: of an item, whether the
@@ -100,9 +112,9 @@ def paired_difference(
             "much it varies."
         )
     estimate = float(np.mean([values.mean() for values in groups]))
-    means = resampled_means(groups, resamples, seed)
+    means = resampled_means(reflated(groups), resamples, seed)
     error = float(np.sqrt(np.mean((means - estimate) ** 2)))
-    df = _degrees_of_freedom(groups)
+    df = components(groups).degrees_of_freedom
     if error == 0:
         half, p_value = 0.0, float(estimate == 0)
     else:
@@ -114,23 +126,15 @@ def paired_difference(
         degrees_of_freedom=df,
         interval=(estimate - half, estimate + half),
         p_value=p_value,
-        effect=standardised(np.concatenate([v.mean(axis=1) for v in groups]).tolist()),
+        effect=standardised(_independent(groups).tolist()),
         splits=len(groups),
         seeds=tuple(values.shape[0] for values in groups),
         items=tuple(values.shape[1] for values in groups),
     )
 
 
-def _degrees_of_freedom(groups: Sequence[NDArray[np.float64]]) -> float:
-    """Weigh the degrees of freedom of the levels by their variances."""
-    K = len(groups)
-    parts = [(values.mean(axis=1), K) for values in groups]
-    parts += [(values.mean(axis=0), K) for values in groups]
-    parts.append((np.array([values.mean() for values in groups]), 1))
-    pairs = [
-        (float(units.var(ddof=1)) / len(units) / divisor**2, len(units) - 1)
-        for units, divisor in parts
-        if len(units) > 1
-    ]
-    below = sum(variance**2 / df for variance, df in pairs)
-    return sum(variance for variance, _ in pairs) ** 2 / below if below else math.inf
+def _independent(groups: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+    """Give what an effect is taken from: means of runs, of several splits theirs."""
+    if len(groups) == 1:
+        return groups[0].mean(axis=1)
+    return np.array([values.mean() for values in groups])

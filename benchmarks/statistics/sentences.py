@@ -50,7 +50,7 @@ def cautions(found: Sequence[PairedDifference]) -> list[str]:
         found: Comparisons of one experiment.
 
     Returns:
-        Sentences; none where splits, seeds and items are all several.
+        Sentences.
     """
     said = []
     seeds = max(max(one.seeds) for one in found)
@@ -64,11 +64,21 @@ def cautions(found: Sequence[PairedDifference]) -> list[str]:
         said.append("Two training seeds say little about how much trainings differ.")
     if splits == 1:
         said.append("One split: how much others would differ is not covered.")
-    elif splits == 2:
-        said.append("Two splits say little about how much splits differ.")
+    else:
+        if splits == 2:
+            said.append(
+                "Two splits say little about how much splits differ, and give no "
+                "effect size: runs on one split are not independent."
+            )
+        said.append(
+            "Splits are drawn from the same recordings and share some of their test "
+            "parts: they are not independent, so that intervals over several are "
+            "rather too narrow."
+        )
     if max(max(one.items) for one in found) == 1:
         said.append(
-            "Only figures of whole runs were found: test recordings are not resampled."
+            "Only figures of whole runs are compared: splits and seeds are resampled, "
+            "test recordings are not."
         )
     return said
 

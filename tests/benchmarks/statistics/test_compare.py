@@ -101,7 +101,7 @@ def test_arms_are_found_by_name_and_paired_by_seed_and_split(made_run, table, tm
     assert "In deviations of the paired runs" in said
     of_rows = compare(*words, "--runs", tmp_path / "elsewhere")
     assert "12 paired runs, 4 splits\n" in of_rows
-    assert "Only figures of whole runs were found" in of_rows
+    assert "Only figures of whole runs are compared" in of_rows
     estimates = [
         re.search(r"base: (\+\d+\.\d\d) points", s)[1] for s in (said, of_rows)
     ]
