@@ -79,11 +79,11 @@ def components(groups: Groups) -> Components:
     df = {"seeds": 0, "items": 0, "cells": 0}
     for values in groups:
         seeds, items, cells = _effects(values)
-        S, I = values.shape
+        S, N = values.shape
         for level, effects, free in (
             ("seeds", seeds, S - 1),
-            ("items", items, I - 1),
-            ("cells", cells, (S - 1) * (I - 1)),
+            ("items", items, N - 1),
+            ("cells", cells, (S - 1) * (N - 1)),
         ):
             if free:
                 squares = float((effects**2).sum()) / free
