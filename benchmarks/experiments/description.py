@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import yaml
 
+from benchmarks.experiments.row_metrics import ACCURACY, refusal
 from benchmarks.runs.command_line import ConfigError, options, read_as
 from benchmarks.runs.config import check_folder_name
 from benchmarks.runs.labels import said
@@ -71,7 +72,7 @@ class Reported:
     source: str
     confidence: Literal["code", "abstract", "second-hand", "derived"]
     deviation: float | None = None
-    metric: str = "test_accuracy"
+    metric: str = ACCURACY
 
     @property
     def said(self) -> str:
@@ -114,6 +115,7 @@ class Demo:
         seeds: In place of the experiment's.
         splits: In place of the experiment's.
         tuning: Whether arms are tuned in the demo, too.
+        primary: In place of the experiment's, where its name has a budget in it.
         note: What a demo of this experiment is not, for the report.
     """
 
@@ -126,6 +128,7 @@ class Demo:
     seeds: list[int] | None = None
     splits: list[str] | None = None
     tuning: bool = False
+    primary: str | None = None
     note: str = ""
 
 
@@ -162,6 +165,7 @@ class Experiment:
         reference: What arms are compared with: an arm, in every cell of the grid by
             itself, or one cell's label; by default the first arm of the file. Studies
             have arms of their own, named as in their tables.
+        primary: Metric that answers the question: arms are compared by it.
         grid: Lists of values by dotted key: every arm runs in every combination.
         seeds: Of training; every seed with every split.
         splits: Names of split files; empty for the one that the configuration names.
@@ -180,6 +184,7 @@ class Experiment:
     config: Settings = field(default_factory=dict)
     arms: dict[str, Settings] = field(default_factory=lambda: {"base": {}})
     reference: str | None = None
+    primary: str = ACCURACY
     grid: dict[str, list[Any]] = field(default_factory=dict)
     seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
     splits: list[str] = field(default_factory=list)
@@ -221,6 +226,12 @@ class Experiment:
                     raise ConfigError(
                         f"Expected `{key}` to be of {', '.join(self.arms)}, got {name}."
                     )
+        for key, metric in (
+            ("primary", self.primary),
+            ("demo.primary", self.primary_of("demo")),
+        ):
+            if wrong := refusal(self.task, key, metric):
+                raise ConfigError(wrong)
         self._check_tuning()
         self._check_labels()
 
@@ -263,6 +274,10 @@ class Experiment:
     def compared_with(self) -> str:
         """The arm, or the label, that others are compared with."""
         return self.reference or next(iter(self.arms))
+
+    def primary_of(self, size: Size) -> str:
+        """Give the metric that arms are compared by at a size."""
+        return (self.demo.primary if size == "demo" else None) or self.primary
 
     def arms_of(self, size: Size) -> list[str]:
         """List the arms that run at a size."""

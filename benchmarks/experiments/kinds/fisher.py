@@ -71,6 +71,13 @@ class Fisher(Kind):
                 epochs = sorted(profiles, key=int)
                 for when, epoch in (("before", epochs[0]), ("after", epochs[-1])):
                     centroid = profiles[epoch]["centroid"]
-                    if centroid is not None:
-                        words = f"centroid {name} {when}".replace("-", " ")
-                        yield origin, measured(as_metric(words), centroid)
+                    if centroid is None:
+                        continue
+                    words = f"centroid {name} {when}".replace("-", " ")
+                    yield origin, measured(as_metric(words), centroid)
+                    steps = len(profiles[epoch]["information"])
+                    if steps > 1:
+                        # Of networks with more steps or fewer, too: percent of the
+                        # way from the first step to the last.
+                        way = 100 * (centroid - 1) / (steps - 1)
+                        yield origin, measured(as_metric(f"relative {words}"), way)

@@ -8,7 +8,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from benchmarks.report.experiments.metrics import PRIMARY, named, unit
+from benchmarks.report.experiments.metrics import (
+    named,
+    unit,
+    unit_of_difference,
+    with_unit,
+)
 from benchmarks.report.experiments.outline import Sweep
 from benchmarks.report.experiments.plots import shortened
 from benchmarks.report.experiments.summary import ArmSummary, ExperimentSummary
@@ -76,7 +81,7 @@ def draw(experiment: ExperimentSummary, width: float) -> Figure:
     Returns:
         The figure.
     """
-    metric = PRIMARY if PRIMARY in experiment.metrics else experiment.metrics[0]
+    metric = experiment.drawn
     arms = [arm for arm in experiment.arms if metric in arm.figures]
     compared = [arm for arm in arms if arm.comparison is not None]
     sweeps = experiment.outline.sweeps
@@ -89,7 +94,7 @@ def draw(experiment: ExperimentSummary, width: float) -> Figure:
         )
         if compared:
             height = 0.5 + 0.2 * len(compared)
-            panels.append((height, lambda p: _differences(p, compared)))
+            panels.append((height, lambda p: _differences(p, compared, metric)))
     for sweep in sweeps:
         panels.append((1.9, lambda p, one=sweep: _sweep(p, experiment, one, metric)))
     heights = [height for height, _ in panels]
@@ -106,7 +111,7 @@ def draw(experiment: ExperimentSummary, width: float) -> Figure:
     return figure
 
 
-def _differences(panel: Axes, arms: Sequence[ArmSummary]) -> None:
+def _differences(panel: Axes, arms: Sequence[ArmSummary], metric: str) -> None:
     panel.axvline(0, color="0.4", linestyle="--", linewidth=0.8)
     references = []
     for place, arm in enumerate(arms):
@@ -118,7 +123,7 @@ def _differences(panel: Axes, arms: Sequence[ArmSummary]) -> None:
         references.append(arm.comparison.reference)
     _name_rows(panel, arms)
     of = f" to {_plain(references[0])}" if len(set(references)) == 1 else ""
-    panel.set_xlabel(f"paired difference{of}, points")
+    panel.set_xlabel(with_unit(f"paired difference{of}", unit_of_difference(metric)))
 
 
 def _arms(
@@ -189,8 +194,7 @@ def _legend(figure: Figure, experiment: ExperimentSummary, metric: str) -> None:
 
 
 def _label(metric: str) -> str:
-    of = unit(metric)
-    return f"{named(metric)}{', ' + of if of else ''}"
+    return with_unit(named(metric), unit(metric))
 
 
 def _plain(text: str) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.report.experiments.figures import save_figures
+from benchmarks.report.experiments.metrics import in_words
 from benchmarks.report.experiments.page import provenance
 from benchmarks.report.experiments.summary import ExperimentSummary
 from benchmarks.report.experiments.tables import (
@@ -64,8 +65,9 @@ def latex_tables(experiment: ExperimentSummary) -> str:
         experiment: At one size.
 
     Returns:
-        A `table*` with mean and 95% interval of every accuracy, and another with the
-        other figures, if there are any; they need booktabs.
+        A `table*` with mean and 95% interval of what the experiment asks about and of
+        accuracies, and another with the other figures, if there are any; they need
+        booktabs.
     """
     columns, others = main_table(experiment), other_table(experiment)
     caption = _caption(experiment, columns)
@@ -164,8 +166,9 @@ def _caption(experiment: ExperimentSummary, columns: Sequence[Column]) -> str:
             said.append("They are of the full size, with other data and networks.")
     if any(column.kind == "compared" for column in columns):
         said.append(
-            "Differences are paired; p values by a hierarchical bootstrap after Holm; "
-            "the smallest detectable difference has a power of 0.8."
+            f"Differences are of {in_words(experiment.primary)} and paired; p values "
+            "by a hierarchical bootstrap after Holm; the smallest detectable "
+            "difference has a power of 0.8."
         )
     said += sentences(experiment)
     found = provenance(experiment.rows)

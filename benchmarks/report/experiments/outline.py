@@ -4,7 +4,8 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from benchmarks.experiments.description import available, read_experiment
+from benchmarks.experiments.description import Size, available, read_experiment
+from benchmarks.experiments.row_metrics import ACCURACY
 
 _NUMBER = re.compile(r"(?<![\w.])[-+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?(?![\w.%])")
 _FEWEST_POINTS = 3
@@ -35,12 +36,14 @@ class Outline:
         arms: Labels in the order of the file.
         references: What an arm is compared with, by its label; none of a reference,
             and none where the file's `reference` is not in the cell of an arm.
+        primary: Metric that they are compared by.
     """
 
     title: str
     notes: tuple[str, ...]
     arms: tuple[str, ...]
     references: Mapping[str, str]
+    primary: str = ACCURACY
 
     @property
     def sweeps(self) -> list[Sweep]:
@@ -63,7 +66,8 @@ def outline_of(name: str, size: str, labels: Sequence[str]) -> Outline:
         # Nothing says what is compared with what, but for a name that does.
         return Outline(name, (), tuple(labels), _references(labels, "base"))
     found = read_experiment(name)
-    planned = [cell.label for cell in found.cells("demo" if size == "demo" else "full")]
+    which: Size = "demo" if size == "demo" else "full"
+    planned = [cell.label for cell in found.cells(which)]
     order = [label for label in planned if label in labels]
     order += [label for label in labels if label not in planned]
     notes = [f"arXiv {found.paper}: {found.table}.", found.recipe]
@@ -74,6 +78,7 @@ def outline_of(name: str, size: str, labels: Sequence[str]) -> Outline:
         tuple(note.strip() for note in notes if note.strip()),
         tuple(order),
         _references(order, found.compared_with),
+        found.primary_of(which),
     )
 
 

@@ -4,7 +4,14 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from benchmarks.report.experiments.metrics import OPTIMISTIC, PRIMARY, named, unit
+from benchmarks.report.experiments.metrics import (
+    OPTIMISTIC,
+    in_words,
+    named,
+    unit,
+    unit_of_difference,
+    with_unit,
+)
 from benchmarks.report.experiments.outline import Sweep
 from benchmarks.report.experiments.summary import (
     ArmSummary,
@@ -12,7 +19,11 @@ from benchmarks.report.experiments.summary import (
     ExperimentSummary,
     Reported,
 )
-from benchmarks.report.experiments.tables import number
+from benchmarks.report.experiments.tables import (
+    number,
+    said_difference,
+    signed_number,
+)
 
 WIDTH = 460
 _LEFT, _RIGHT = 12, 448
@@ -115,7 +126,7 @@ def plots_of(experiment: ExperimentSummary) -> list[Plot]:
     """
     if len(experiment.arms) < 2:
         return []
-    metric = PRIMARY if PRIMARY in experiment.metrics else experiment.metrics[0]
+    metric = experiment.drawn
     points = {
         arm.label: _points(arm, metric, experiment.drawn_beside(arm, metric))
         for arm in experiment.arms
@@ -143,7 +154,8 @@ def plots_of(experiment: ExperimentSummary) -> list[Plot]:
     if differences:
         name = "no difference"
         title = f"Paired differences: {named(metric)}"
-        plots.append(_rows(title, differences, "points", 0.0, name))
+        x_label = unit_of_difference(metric) or in_words(metric)
+        plots.append(_rows(title, differences, x_label, 0.0, name))
     return plots + sweeps
 
 
@@ -172,8 +184,8 @@ def _difference(label: str, comparison: Comparison) -> _Point:
     found = comparison.difference
     low, high = found.interval
     tip = (
-        f"{label} less {comparison.reference}: {found.estimate:+.2f} points, 95% "
-        f"interval {low:+.2f} to {high:+.2f}"
+        f"{label} less {comparison.reference}: {said_difference(comparison)}, 95% "
+        f"interval {signed_number(low)} to {signed_number(high)}"
     )
     return _Point(found.estimate, found.interval, tip, "measured")
 
@@ -256,7 +268,7 @@ def _of(metric: str) -> str:
 
 
 def _axis_label(metric: str) -> str:
-    return f"{named(metric)}{', ' + unit(metric) if unit(metric) else ''}"
+    return with_unit(named(metric), unit(metric))
 
 
 def axis(values: Sequence[float], least: int = 4) -> tuple[float, float, list[float]]:

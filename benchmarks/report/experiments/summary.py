@@ -9,11 +9,11 @@ import numpy as np
 from scipy import stats
 
 from benchmarks.experiments.rows import TUNING, Row
-from benchmarks.report.experiments.metrics import PRIMARY, ordered, unit
+from benchmarks.report.experiments.metrics import ordered, unit
 from benchmarks.report.experiments.outline import Outline, outline_of
-from benchmarks.statistics.arms import by_pair, paired_values
+from benchmarks.statistics.arms import METRICS, by_pair, paired_values
 from benchmarks.statistics.holm import holm
-from benchmarks.statistics.items import TestedRun, differences, read_run
+from benchmarks.statistics.items import Epoch, TestedRun, differences, read_run
 from benchmarks.statistics.paired import PairedDifference, paired_difference
 
 
@@ -57,17 +57,19 @@ class Reported:
 
 @dataclass(frozen=True)
 class Comparison:
-    """An arm against its reference, by the accuracy that validation selected.
+    """An arm against its reference.
 
     Attributes:
         reference: Label of the reference.
-        difference: Arm less reference, in points.
+        metric: What they are compared by.
+        difference: Arm less reference; of shares in points.
         of_items: Whether single test recordings were compared.
         adjusted: p value after Holm, of all arms of the experiment; None where too few
             runs make a pair.
     """
 
     reference: str
+    metric: str
     difference: PairedDifference
     of_items: bool
     adjusted: float | None = None
@@ -119,6 +121,16 @@ class ExperimentSummary:
     def label(self) -> str:
         """Name and size, as part of an identifier."""
         return f"{self.name}-{self.size}"
+
+    @property
+    def primary(self) -> str:
+        """The metric that arms are compared by."""
+        return self.outline.primary
+
+    @property
+    def drawn(self) -> str:
+        """The metric that plots are of: the primary one, if there are rows of it."""
+        return self.primary if self.primary in self.metrics else self.metrics[0]
 
     def drawn_beside(self, arm: ArmSummary, metric: str) -> list[Reported]:
         """Pick reported figures that belong on one axis with measured ones.
@@ -176,14 +188,14 @@ def _experiment(
         for label, found in by_arm.items()
     ]
     comparisons = {
-        label: _compared(by_arm, label, reference, folders)
+        label: _compared(by_arm, label, reference, outline.primary, folders)
         for label, reference in outline.references.items()
     }
     return ExperimentSummary(
         name,
         size,
         outline,
-        tuple(ordered(row.metric for row in studied)),
+        tuple(ordered((row.metric for row in studied), outline.primary)),
         tuple(
             replace(arm, comparison=comparison)
             for arm, comparison in zip(arms, _adjusted(arms, comparisons), strict=True)
@@ -261,28 +273,51 @@ def _compared(
     by_arm: Mapping[str, Sequence[Row]],
     label: str,
     reference: str,
+    metric: str,
     folders: Mapping[str, Path],
 ) -> Comparison | None:
+    """Compare an arm with another by a metric.
+
+    Args:
+        by_arm: Rows of each arm.
+        label: Of the arm.
+        reference: Label of the other.
+        metric: What they are compared by.
+        folders: Of runs by digest.
+
+    Returns:
+        The comparison, item by item where the answers are stored; None where nothing
+        pairs. Rows that stand for several seeds do not: what each gave is not known.
+    """
     sides = [
-        [row for row in by_arm.get(name, ()) if row.metric == PRIMARY]
+        [row for row in by_arm.get(name, ()) if row.metric == metric]
         for name in (label, reference)
     ]
-    runs = [_runs(rows, folders) for rows in sides]
     paired = by_pair(sides[0]).keys() & by_pair(sides[1]).keys()
-    if paired and all(runs):
-        groups = [100 * values for values in differences(*runs)]
-        return Comparison(reference, paired_difference(groups), of_items=True)
+    epoch = _EPOCHS.get(metric)
+    if paired and epoch is not None:
+        runs = [_runs(rows, folders, epoch) for rows in sides]
+        if all(runs):
+            groups = [100 * values for values in differences(*runs)]
+            found = paired_difference(groups)
+            return Comparison(reference, metric, found, of_items=True)
     groups = paired_values(by_pair(sides[0]), by_pair(sides[1]))
     if sum(map(len, groups)) < 2:
         return None
-    return Comparison(reference, paired_difference(groups), of_items=False)
+    return Comparison(reference, metric, paired_difference(groups), of_items=False)
 
 
-def _runs(rows: Sequence[Row], folders: Mapping[str, Path]) -> list[TestedRun]:
+_EPOCHS: Mapping[str, Epoch] = {metric: epoch for epoch, metric in METRICS.items()}
+"""After which epoch a run's stored answers give a metric item by item."""
+
+
+def _runs(
+    rows: Sequence[Row], folders: Mapping[str, Path], epoch: Epoch
+) -> list[TestedRun]:
     """Read the runs of an arm, all of them or none."""
     if not all(row.digest in folders for row in rows):
         return []
-    return [read_run(folders[row.digest]) for row in rows]
+    return [read_run(folders[row.digest], epoch) for row in rows]
 
 
 def _adjusted(

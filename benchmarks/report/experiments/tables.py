@@ -4,15 +4,19 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from benchmarks.experiments.row_metrics import ACCURACY
 from benchmarks.report.experiments.metrics import (
     OPTIMISTIC,
-    PRIMARY,
+    in_words,
     main_ones,
     named,
     unit,
+    unit_of_difference,
+    with_unit,
 )
 from benchmarks.report.experiments.summary import (
     ArmSummary,
+    Comparison,
     Estimate,
     ExperimentSummary,
     Reported,
@@ -58,16 +62,17 @@ class Column:
 
 
 def main_table(experiment: ExperimentSummary) -> list[Column]:
-    """Lay out the accuracies of an experiment, with what was reported beside them.
+    """Lay out what an experiment asks about, with what was reported beside it.
 
     Args:
-        experiment: At one size; where it has no accuracies, all figures are laid out.
+        experiment: At one size; its primary metric and its accuracies are laid out, all
+            figures where it has no accuracies.
 
     Returns:
         The columns; those that would be empty are left out.
     """
     arms = experiment.arms
-    shown = main_ones(experiment.metrics)
+    shown = main_ones(experiment.metrics, experiment.primary)
     apart = not any(arm.reported or arm.comparison or arm.tuning for arm in arms)
     if apart and len(shown) > _MOST:
         return _metric_by_metric(experiment, shown)
@@ -78,7 +83,7 @@ def main_table(experiment: ExperimentSummary) -> list[Column]:
         group = "reported" if experiment.size == "full" else "reported, not of a demo"
         columns.append(Column("paper's figure", group, "reported", cells))
     columns += _measured(experiment, shown)
-    return columns + _comparisons(arms) + _tuning(arms)
+    return columns + _comparisons(experiment) + _tuning(arms)
 
 
 def other_table(experiment: ExperimentSummary) -> list[Column]:
@@ -90,7 +95,7 @@ def other_table(experiment: ExperimentSummary) -> list[Column]:
     Returns:
         The columns; none where the main table has all.
     """
-    shown = main_ones(experiment.metrics)
+    shown = main_ones(experiment.metrics, experiment.primary)
     left = [metric for metric in experiment.metrics if metric not in shown]
     if not left:
         return []
@@ -103,7 +108,7 @@ def _metric_by_metric(
     experiment: ExperimentSummary, metrics: Sequence[str]
 ) -> list[Column]:
     """Lay out many figures below one another, a column for each arm."""
-    names = [f"{named(m)}{', ' + unit(m) if unit(m) else ''}" for m in metrics]
+    names = [with_unit(named(metric), unit(metric)) for metric in metrics]
     group = f"measured here, {experiment.size} size"
     return [
         Column("figure", "", "arm", tuple(Cell(name, sort=name) for name in names)),
@@ -147,8 +152,8 @@ def _measured(experiment: ExperimentSummary, metrics: Sequence[str]) -> list[Col
     columns = []
     for metric in metrics:
         heading = named(metric)
-        if not alike and unit(metric):
-            heading += f", {unit(metric)}"
+        if not alike:
+            heading = with_unit(heading, unit(metric))
         kind = "optimistic" if metric == OPTIMISTIC else "measured"
         cells = tuple(_estimate(arm.figures.get(metric)) for arm in experiment.arms)
         columns.append(Column(heading, group, kind, cells))
@@ -156,15 +161,21 @@ def _measured(experiment: ExperimentSummary, metrics: Sequence[str]) -> list[Col
     return [*columns, Column("runs", group, "measured", runs)]
 
 
-def _comparisons(arms: Sequence[ArmSummary]) -> list[Column]:
-    if not any(arm.comparison for arm in arms):
+def _comparisons(experiment: ExperimentSummary) -> list[Column]:
+    arms = experiment.arms
+    compared = [arm.comparison for arm in arms if arm.comparison is not None]
+    if not compared:
         return []
-    references = {arm.comparison.reference for arm in arms if arm.comparison}
-    group = f"against {references.pop()}" if len(references) == 1 else "compared"
-    several = bool(references)
+    metric = experiment.primary
+    references = {one.reference for one in compared}
+    several = len(references) > 1
+    against = "compared" if several else f"against {references.pop()}"
+    group = f"{in_words(metric)} {against}"
+    effect_of = {one.difference.effect_of for one in compared}
+    of = f" of {effect_of.pop()}" if len(effect_of) == 1 else ""
     return [
         Column(
-            "difference, points",
+            with_unit("difference", unit_of_difference(metric)),
             group,
             "compared",
             tuple(_difference(arm, several) for arm in arms),
@@ -176,7 +187,7 @@ def _comparisons(arms: Sequence[ArmSummary]) -> list[Column]:
             tuple(_detectable(arm) for arm in arms),
         ),
         Column(
-            "effect, deviations",
+            f"effect, deviations{of}",
             group,
             "compared",
             tuple(_effect(arm) for arm in arms),
@@ -206,7 +217,7 @@ def _reported(figures: Sequence[Reported]) -> Cell:
         text = f"{figure.value:g}"
         if figure.deviation is not None:
             text += f" ± {figure.deviation:g}"
-        if figure.metric != PRIMARY:
+        if figure.metric != ACCURACY:
             text += f" ({named(figure.metric)})"
         texts.append(text)
     sources = dict.fromkeys(figure.source for figure in figures if figure.source)
@@ -234,17 +245,18 @@ def _difference(arm: ArmSummary, name_reference: bool) -> Cell:
     if arm.comparison is None:
         return Cell()
     found = arm.comparison.difference
-    note = f"{found.interval[0]:+.2f} to {found.interval[1]:+.2f}"
+    low, high = (signed_number(end) for end in found.interval)
+    note = f"{low} to {high}"
     if name_reference:
         note += f", less {arm.comparison.reference}"
-    return Cell(f"{found.estimate:+.2f}", note, found.estimate)
+    return Cell(signed_number(found.estimate), note, found.estimate)
 
 
 def _detectable(arm: ArmSummary) -> Cell:
     if arm.comparison is None:
         return Cell()
-    found = arm.comparison.difference
-    return Cell(f"{found.smallest_detectable:.2f}", "", found.smallest_detectable)
+    found = arm.comparison.difference.smallest_detectable
+    return Cell(number(found), "", found)
 
 
 def _effect(arm: ArmSummary) -> Cell:
@@ -273,6 +285,17 @@ def number(value: float) -> str:
     return f"{value:.2f}" if abs(value) < 1000 else f"{value:.5g}"
 
 
+def signed_number(value: float) -> str:
+    """Write a difference: with its sign, else as `number`."""
+    return ("-" if value < 0 else "+") + number(abs(value))
+
+
+def said_difference(comparison: Comparison) -> str:
+    """Write what a comparison has measured, with its unit."""
+    estimate = signed_number(comparison.difference.estimate)
+    return f"{estimate} {unit_of_difference(comparison.metric)}".strip()
+
+
 def sentences(experiment: ExperimentSummary) -> list[str]:
     """Say what the comparisons of an experiment show.
 
@@ -285,6 +308,7 @@ def sentences(experiment: ExperimentSummary) -> list[str]:
     compared = [arm for arm in experiment.arms if arm.comparison is not None]
     if not compared:
         return []
+    words = in_words(experiment.primary)
     differences = [arm.comparison.difference for arm in compared if arm.comparison]
     tested = [
         arm
@@ -297,17 +321,18 @@ def sentences(experiment: ExperimentSummary) -> list[str]:
     of = f"{len(tested)} compared arm{'s' * (len(tested) > 1)}"
     if shown:
         names = "; ".join(
-            f"{arm.label} ({arm.comparison.difference.estimate:+.2f} points)"
+            f"{arm.label} ({said_difference(arm.comparison)})"
             for arm in shown
             if arm.comparison
         )
         verb = "differs from its" if len(shown) == 1 else "differ from their"
         found = (
-            f"{len(shown)} of {of} {verb} reference after Holm's correction: {names}."
+            f"{len(shown)} of {of} {verb} reference in {words} after Holm's "
+            f"correction: {names}."
         )
     else:
         found = (
-            f"None of {of} differs from its reference after Holm's correction. "
-            "Differences below the smallest detectable one would go unseen."
+            f"None of {of} differs from its reference in {words} after Holm's "
+            "correction. Differences below the smallest detectable one would go unseen."
         )
     return [found, *cautions(differences)]

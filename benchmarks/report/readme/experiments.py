@@ -4,6 +4,7 @@ import textwrap
 from collections.abc import Sequence
 
 from benchmarks.experiments.rows import Row
+from benchmarks.report.experiments.metrics import in_words
 from benchmarks.report.experiments.page import provenance
 from benchmarks.report.experiments.summary import ExperimentSummary, summarized
 from benchmarks.report.experiments.tables import Column, main_table, sentences
@@ -36,8 +37,9 @@ def _experiment(experiment: ExperimentSummary) -> str:
     ]
     if any(column.kind == "compared" for column in columns):
         text.append(
-            "Differences are paired by split and seed, in points; p values after Holm; "
-            "the smallest detectable difference has a power of 0.8."
+            f"Differences are of {in_words(experiment.primary)}, paired by split and "
+            "seed; p values after Holm; the smallest detectable difference has a "
+            "power of 0.8."
         )
     if any(column.kind == "reported" for column in columns):
         text.append("Reported figures are the papers', of their own data and recipe.")

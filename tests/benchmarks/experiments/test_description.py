@@ -97,6 +97,15 @@ def test_seeds_and_splits_are_crossed(tiny, small_data):
             {"reference": "bose"},
             "Expected `reference` to be one of base; MSG, .* got bose",
         ),
+        (
+            {"primary": "centroid_network_after"},
+            r"`primary` to be a metric of the task train \(test_accuracy, .*"
+            "got centroid_network_after",
+        ),
+        (
+            {"demo": {"minutes": 1, "primary": "acuracy"}},
+            "`demo.primary` to be a metric of the task train .*got acuracy",
+        ),
         ({"titel": "x"}, r"Unknown key `titel`. Did you mean `title`\?"),
         ({"task": "sleep"}, "task"),
     ],
@@ -216,6 +225,25 @@ def test_every_file_says_what_its_arms_are_compared_with(name):
             references = outline_of(name, size, labels).references
             of = {*labels} - {*references}
             assert {*references.values()} == of, "each arm is one, or has one"
+
+
+@pytest.mark.parametrize("name", available())
+def test_arms_are_compared_by_what_the_experiment_asks_about(name):
+    experiment = read_experiment(name)
+    for size in SIZES:
+        primary = experiment.primary_of(size)
+        if experiment.task in ("fisher", "cka", "robustness"):
+            assert primary != "test_accuracy"
+        if experiment.task == "robustness":
+            attacked = {
+                f"worst_case_{attack}_{budget}"
+                for job in jobs(experiment, Options(size=size))
+                for attack, settings in job.config.attacks.items()
+                for budget in settings.budgets
+            }
+            assert primary in attacked
+        if any("data.time_steps" in key for key in experiment.config.get("sweep", {})):
+            assert primary.startswith("relative_"), "a centroid in steps grows with T"
 
 
 @pytest.mark.parametrize("name", available())

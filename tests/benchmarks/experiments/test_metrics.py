@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from benchmarks.experiments.metrics import METRICS, MissingError, TrainedRun, measure
+from benchmarks.experiments.row_metrics import METRICS_OF
 from benchmarks.runs.config import read
 from benchmarks.runs.progress import Reporter
 from benchmarks.tasks.train import train
@@ -92,3 +93,9 @@ def test_an_unknown_metric_is_answered_with_those_that_exist(trained):
     with pytest.raises(UnknownNameError, match="test_accuracy"):
         measure(trained(), ["test_acuracy"])
     assert "test_accuracy" in METRICS
+
+
+def test_what_arms_can_be_compared_by_has_one_figure_a_run():
+    lists = {"step_accuracy", "prefix_accuracy"}
+    of_results = {"validation_accuracy", "gradient_density"}
+    assert {*METRICS_OF["train"]} == ({*METRICS} - lists) | of_results

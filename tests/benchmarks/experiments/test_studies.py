@@ -8,6 +8,7 @@ import pytest
 
 from benchmarks.experiments.kinds import kind_of
 from benchmarks.experiments.queue import Options, jobs, run_experiment
+from benchmarks.experiments.row_metrics import can_have
 from benchmarks.experiments.rows import read_rows
 from benchmarks.runs.progress import Reporter
 
@@ -55,6 +56,7 @@ def study(tiny, train_keys, tmp_path):
         experiment = tiny(task=task, config=config, demo={"minutes": 1}, **changes)
         options = Options(runs=tmp_path, results=tmp_path / "rows.csv", workers=1)
         rows = run_experiment(experiment, options, Reporter.silent())
+        assert [row.metric for row in rows if not can_have(task, row.metric)] == []
         assert read_rows(tmp_path / "rows.csv") == sorted(
             (type(row)(**{**vars(row), **rounded(row)}) for row in rows),
             key=lambda row: row.key,
@@ -120,8 +122,15 @@ def test_a_fisher_study_gives_centroids_of_each_seed(study):
         if row.metric == "centroid_time_shuffled_after":
             expected = run["profiles"]["time-shuffled"]["1"]["centroid"]
             assert row.measured == pytest.approx(expected)
+        if row.metric == "relative_centroid_network_after":
+            centroid = run["profiles"]["network"]["1"]["centroid"]
+            assert row.measured == pytest.approx(100 * (centroid - 1) / (4 - 1))
     metrics = {row.metric for row in rows}
-    assert {"centroid_network_before", "centroid_stateless_after"} <= metrics
+    assert {
+        "relative_centroid_network_after",
+        "centroid_network_before",
+        "centroid_stateless_after",
+    } <= metrics
 
 
 def test_a_comparison_gives_means_over_its_two_seeds(study):
