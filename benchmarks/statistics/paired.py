@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +30,7 @@ class PairedDifference:
         interval: 95% interval: t times the standard error around the estimate.
         p_value: Two-sided, of no difference, by the same t; to be shown where the
             comparison is `testable`.
-        effect: The mean in the deviations of `effect_of`; None of fewer than three.
+        units: Mean differences that are independent: those of `effect_of`.
         splits: How many.
         seeds: How many in each split.
         items: How many in each split; 1 where only figures of whole runs are known.
@@ -40,7 +41,7 @@ class PairedDifference:
     degrees_of_freedom: float
     interval: tuple[float, float]
     p_value: float
-    effect: Effect | None
+    units: tuple[float, ...]
     splits: int
     seeds: tuple[int, ...]
     items: tuple[int, ...]
@@ -50,9 +51,14 @@ class PairedDifference:
         """Number of paired runs."""
         return sum(self.seeds)
 
+    @cached_property
+    def effect(self) -> Effect | None:
+        """The mean in the deviations of its units; None of fewer than three."""
+        return standardised(self.units)
+
     @property
     def effect_of(self) -> str:
-        """Whose deviations the effect is given in: `"runs"` or `"splits"`.
+        """What an effect is of: `"runs"` or `"splits"`.
 
         Runs of one split share its recordings: with several splits there are as many
         independent differences as splits.
@@ -126,7 +132,7 @@ def paired_difference(
         degrees_of_freedom=df,
         interval=(estimate - half, estimate + half),
         p_value=p_value,
-        effect=standardised(_independent(groups).tolist()),
+        units=tuple(_independent(groups).tolist()),
         splits=len(groups),
         seeds=tuple(values.shape[0] for values in groups),
         items=tuple(values.shape[1] for values in groups),

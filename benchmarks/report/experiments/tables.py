@@ -170,7 +170,7 @@ def _comparisons(experiment: ExperimentSummary) -> list[Column]:
     references = {one.reference for one in compared}
     several = len(references) > 1
     against = "compared" if several else f"against {references.pop()}"
-    group = f"{in_words(metric)} {against}"
+    group = f"{in_words(metric)}, {against}"
     effect_of = {one.difference.effect_of for one in compared}
     of = f" of {effect_of.pop()}" if len(effect_of) == 1 else ""
     return [

@@ -39,7 +39,7 @@ def made_up(experiment, arms, seeds=(0, 1, 2, 3, 4), size="full", splits="b"):
     ]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def fisher():
     """Arms of one accuracy whose centroids are half a step apart."""
     means = {"test_accuracy": 90.0, "centroid_network_before": 2.5}
@@ -52,56 +52,61 @@ def fisher():
     )
 
 
-def test_a_fisher_study_compares_centroids_and_not_accuracies(fisher):
+@pytest.fixture(scope="module")
+def study(fisher):
+    """The same, brought together."""
     (found,) = summarized(fisher)
-    comparison = found.arms[1].comparison
-    assert comparison.metric == found.primary == "centroid_network_after"
+    return found
+
+
+def test_a_fisher_study_compares_centroids_and_not_accuracies(study):
+    comparison = study.arms[1].comparison
+    assert comparison.metric == study.primary == "centroid_network_after"
     assert comparison.difference.estimate == pytest.approx(0.5, abs=0.03)
     assert comparison.adjusted < 0.001
-    said = " ".join(sentences(found))
+    said = " ".join(sentences(study))
     assert "differs from its reference in centroid network after" in said
     assert f"{TAU} (+0.5" in said
     assert "steps)" in said
     assert "points" not in said
 
 
-def test_only_whole_runs_are_said_to_be_resampled_where_items_are_not_known(fisher):
-    (found,) = summarized(fisher)
-    (cell,) = [c.cells[1] for c in main_table(found) if c.heading == "p (Holm)"]
+def test_only_whole_runs_are_said_to_be_resampled_where_items_are_not_known(
+    fisher, study
+):
+    (cell,) = [c.cells[1] for c in main_table(study) if c.heading == "p (Holm)"]
     assert cell.note == "of runs"
     for text in (
-        " ".join(section(found).said),
-        latex_tables(found),
+        " ".join(section(study).said),
+        latex_tables(study),
         experiments_tables(fisher).replace("\n", " "),
     ):
         assert "splits and seeds are resampled, test recordings are not" in text
 
 
-def test_the_metric_is_named_wherever_the_comparison_stands(fisher):
-    (found,) = summarized(fisher)
-    columns = {column.heading: column for column in main_table(found)}
+def test_the_metric_is_named_wherever_the_comparison_stands(fisher, study):
+    columns = {column.heading: column for column in main_table(study)}
     assert list(columns)[1:3] == [
         "centroid network after, steps",
         "selected on validation, %",
     ]
     compared = columns["difference, steps"]
-    assert compared.group == "centroid network after against as configured"
-    headings = [column.heading for column in other_table(found)]
+    assert compared.group == "centroid network after, against as configured"
+    headings = [column.heading for column in other_table(study)]
     assert "centroid network before" in headings
-    assert "Differences are of centroid network after" in latex_tables(found)
+    assert "Differences are of centroid network after" in latex_tables(study)
     assert "Differences are of centroid network after" in experiments_tables(
         fisher
     ).replace("\n", " ")
 
 
-def test_plots_and_figures_are_of_the_metric(fisher):
-    (found,) = summarized(fisher)
-    arms, differences = plots_of(found)
+def test_plots_and_figures_are_of_the_metric(study):
+    arms, differences = plots_of(study)
     assert arms.x_label == "centroid network after, steps"
     assert differences.title == "Paired differences: centroid network after"
     assert differences.x_label == "steps"
     assert " steps, 95% interval" in differences.marks[0].tip
-    panels = draw(found, 6.75).axes
+    panels = draw(study, 6.75).axes
     assert panels[0].get_xlabel() == "centroid network after, steps"
     assert panels[1].get_xlabel() == "paired difference to as configured, steps"
 
@@ -204,11 +209,11 @@ def test_an_experiment_of_one_arm_claims_nothing(fisher):
 def test_effects_are_of_splits_where_there_are_several():
     means = {"base": {"test_accuracy": 90.0}, "MSG": {"test_accuracy": 91.0}}
     for splits, of in (("b", "runs"), ("bcd", "splits")):
-        (found,) = summarized(made_up("attribution", means, splits=splits))
+        (found,) = summarized(made_up("attribution", means, (0, 1, 2), splits=splits))
         (column,) = (c for c in main_table(found) if c.heading.startswith("effect"))
         assert column.heading == f"effect, deviations of {of}"
         assert column.cells[1].text
-    (found,) = summarized(made_up("attribution", means, splits="bc"))
+    (found,) = summarized(made_up("attribution", means, (0, 1), splits="bc"))
     (column,) = (c for c in main_table(found) if c.heading.startswith("effect"))
     assert column.cells[1].text == ""
     assert "no effect size" in " ".join(sentences(found))
