@@ -77,8 +77,9 @@ def cautions(found: Sequence[PairedDifference]) -> list[str]:
         )
     if max(max(one.items) for one in found) == 1:
         said.append(
-            "Only figures of whole runs are compared: splits and seeds are resampled, "
-            "test recordings are not."
+            "Only figures of whole runs are compared: "
+            f"{'seeds' if splits == 1 else 'splits and seeds'} are resampled, test "
+            "recordings are not."
         )
     return said
 

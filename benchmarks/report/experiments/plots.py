@@ -22,7 +22,7 @@ from benchmarks.report.experiments.summary import (
 from benchmarks.report.experiments.tables import (
     number,
     said_difference,
-    signed_number,
+    signed_size,
 )
 
 WIDTH = 460
@@ -182,10 +182,10 @@ def _points(arm: ArmSummary, metric: str, beside: Sequence[Reported]) -> list[_P
 
 def _difference(label: str, comparison: Comparison) -> _Point:
     found = comparison.difference
-    low, high = found.interval
+    low, high = (signed_size(end, comparison.metric) for end in found.interval)
     tip = (
         f"{label} less {comparison.reference}: {said_difference(comparison)}, 95% "
-        f"interval {signed_number(low)} to {signed_number(high)}"
+        f"interval {low} to {high}"
     )
     return _Point(found.estimate, found.interval, tip, "measured")
 

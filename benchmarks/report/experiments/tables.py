@@ -244,19 +244,19 @@ def _runs(arm: ArmSummary) -> Cell:
 def _difference(arm: ArmSummary, name_reference: bool) -> Cell:
     if arm.comparison is None:
         return Cell()
-    found = arm.comparison.difference
-    low, high = (signed_number(end) for end in found.interval)
+    found, metric = arm.comparison.difference, arm.comparison.metric
+    low, high = (signed_size(end, metric) for end in found.interval)
     note = f"{low} to {high}"
     if name_reference:
         note += f", less {arm.comparison.reference}"
-    return Cell(signed_number(found.estimate), note, found.estimate)
+    return Cell(signed_size(found.estimate, metric), note, found.estimate)
 
 
 def _detectable(arm: ArmSummary) -> Cell:
     if arm.comparison is None:
         return Cell()
     found = arm.comparison.difference.smallest_detectable
-    return Cell(number(found), "", found)
+    return Cell(size_of(found, arm.comparison.metric), "", found)
 
 
 def _effect(arm: ArmSummary) -> Cell:
@@ -285,14 +285,20 @@ def number(value: float) -> str:
     return f"{value:.2f}" if abs(value) < 1000 else f"{value:.5g}"
 
 
-def signed_number(value: float) -> str:
-    """Write a difference: with its sign, else as `number`."""
-    return ("-" if value < 0 else "+") + number(abs(value))
+def size_of(value: float, metric: str) -> str:
+    """Write how large a difference of a metric is: points with two decimals."""
+    in_points = unit_of_difference(metric) == "points"
+    return f"{abs(value):.2f}" if in_points else number(abs(value))
+
+
+def signed_size(value: float, metric: str) -> str:
+    """Write a difference of a metric with its sign."""
+    return ("-" if value < 0 else "+") + size_of(value, metric)
 
 
 def said_difference(comparison: Comparison) -> str:
     """Write what a comparison has measured, with its unit."""
-    estimate = signed_number(comparison.difference.estimate)
+    estimate = signed_size(comparison.difference.estimate, comparison.metric)
     return f"{estimate} {unit_of_difference(comparison.metric)}".strip()
 
 

@@ -33,7 +33,8 @@ def _experiment(experiment: ExperimentSummary) -> str:
     found = provenance(experiment.rows)
     text = [
         *sentences(experiment),
-        "Below each figure its 95% interval, of the t distribution over runs.",
+        "Below each figure its 95% interval, of the t distribution over splits and "
+        "seeds.",
     ]
     if any(column.kind == "compared" for column in columns):
         text.append(

@@ -11,7 +11,12 @@ from benchmarks.report.experiments.metrics import unit, unit_of_difference
 from benchmarks.report.experiments.page import section
 from benchmarks.report.experiments.plots import plots_of
 from benchmarks.report.experiments.summary import summarized
-from benchmarks.report.experiments.tables import main_table, other_table, sentences
+from benchmarks.report.experiments.tables import (
+    main_table,
+    other_table,
+    sentences,
+    signed_size,
+)
 from benchmarks.report.readme.experiments import experiments_tables
 from tests.benchmarks.report import example
 
@@ -81,7 +86,7 @@ def test_only_whole_runs_are_said_to_be_resampled_where_items_are_not_known(
         latex_tables(study),
         experiments_tables(fisher).replace("\n", " "),
     ):
-        assert "splits and seeds are resampled, test recordings are not" in text
+        assert ": seeds are resampled, test recordings are not" in text
 
 
 def test_the_metric_is_named_wherever_the_comparison_stands(fisher, study):
@@ -216,4 +221,12 @@ def test_effects_are_of_splits_where_there_are_several():
     (found,) = summarized(made_up("attribution", means, (0, 1), splits="bc"))
     (column,) = (c for c in main_table(found) if c.heading.startswith("effect"))
     assert column.cells[1].text == ""
-    assert "no effect size" in " ".join(sentences(found))
+    said = " ".join(sentences(found))
+    assert "no effect size" in said
+    assert ": splits and seeds are resampled, test recordings are not" in said
+
+
+def test_differences_have_decimals_that_matter_and_points_two():
+    assert signed_size(-0.0442, "test_accuracy") == "-0.04"
+    assert signed_size(0.0442, "cka_snn_and_ann") == "+0.044"
+    assert signed_size(0.5, "centroid_network_after") == "+0.50"
