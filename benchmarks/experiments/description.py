@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import yaml
 
-from benchmarks.experiments.row_metrics import ACCURACY, refusal
+from benchmarks.experiments.row_metrics import ACCURACY, METRICS_OF, refusal
 from benchmarks.runs.command_line import ConfigError, options, read_as
 from benchmarks.runs.config import check_folder_name
 from benchmarks.runs.labels import said
@@ -165,7 +165,8 @@ class Experiment:
         reference: What arms are compared with: an arm, in every cell of the grid by
             itself, or one cell's label; by default the first arm of the file. Studies
             have arms of their own, named as in their tables.
-        primary: Metric that answers the question: arms are compared by it.
+        primary: Metric that answers the question: arms are compared by it. By default
+            the accuracy on the test part, of a comparison by CKA the similarity.
         grid: Lists of values by dotted key: every arm runs in every combination.
         seeds: Of training; every seed with every split.
         splits: Names of split files; empty for the one that the configuration names.
@@ -184,7 +185,7 @@ class Experiment:
     config: Settings = field(default_factory=dict)
     arms: dict[str, Settings] = field(default_factory=lambda: {"base": {}})
     reference: str | None = None
-    primary: str = ACCURACY
+    primary: str | None = None
     grid: dict[str, list[Any]] = field(default_factory=dict)
     seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
     splits: list[str] = field(default_factory=list)
@@ -227,7 +228,7 @@ class Experiment:
                         f"Expected `{key}` to be of {', '.join(self.arms)}, got {name}."
                     )
         for key, metric in (
-            ("primary", self.primary),
+            ("primary", self.primary_of("full")),
             ("demo.primary", self.primary_of("demo")),
         ):
             if wrong := refusal(self.task, key, metric):
@@ -277,7 +278,8 @@ class Experiment:
 
     def primary_of(self, size: Size) -> str:
         """Give the metric that arms are compared by at a size."""
-        return (self.demo.primary if size == "demo" else None) or self.primary
+        own = self.demo.primary if size == "demo" else None
+        return own or self.primary or METRICS_OF[self.task][0]
 
     def arms_of(self, size: Size) -> list[str]:
         """List the arms that run at a size."""

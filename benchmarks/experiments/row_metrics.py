@@ -8,6 +8,9 @@ __all__ = ["ACCURACY", "METRICS_OF", "can_have", "refusal"]
 ACCURACY = "test_accuracy"
 """Of the epoch that validation selected; what most experiments ask about."""
 
+SIMILARITY = "cka_snn_and_ann"
+"""Mean over layers."""
+
 METRICS_OF: Mapping[str, tuple[str, ...]] = {
     "train": (
         ACCURACY,
@@ -21,6 +24,7 @@ METRICS_OF: Mapping[str, tuple[str, ...]] = {
         "gradient_density",
     ),
     "cka": (
+        SIMILARITY,
         "{kind}_test_accuracy",
         "{kind}_accuracy_{words}",
         "{kind}_cka_attacked_{words}",
@@ -45,7 +49,8 @@ METRICS_OF: Mapping[str, tuple[str, ...]] = {
         "black_box_{words}_{budget}",
     ),
 }
-"""By task; what stands in braces depends on the configuration."""
+"""By task, first the one that arms are compared by where an experiment names none; what
+stands in braces depends on the configuration."""
 
 _PARTS = {
     "{kind}": "(snn|ann)",

@@ -286,3 +286,15 @@ def test_bases_are_files_of_the_package():
 
 def test_a_number_in_quotes_stays_text(write):
     assert json.dumps(read_experiment(str(write())).paper) == '"2406.19645"'
+
+
+@pytest.mark.parametrize(
+    ("task", "primary"), [("train", "test_accuracy"), ("cka", "cka_snn_and_ann")]
+)
+def test_an_experiment_that_names_no_metric_is_compared_by_that_of_its_task(
+    tiny, task, primary
+):
+    experiment = tiny(task=task, config={})
+    assert [experiment.primary_of(size) for size in SIZES] == [primary, primary]
+    other = tiny(primary="last_epoch_accuracy", config={})
+    assert other.primary_of("demo") == "last_epoch_accuracy"
