@@ -1,8 +1,9 @@
 """CIFAR-10 and CIFAR-100 as frames: every image stands still for T time steps.
 
 The images are read by torchvision from where it downloads them to; none come with the
-project. Pixels stay 0..255: networks begin with a convolution and a batch norm. A part
-of CIFAR-10 can be read from one file with arrays, `cifar10_subset.npz`.
+project. Pixels stay 0..255: networks begin with a convolution and a batch norm. As all
+steps are equal, no order of steps can matter. A part of CIFAR-10 can be read from one
+file with arrays, `cifar10_subset.npz`.
 """
 
 import json

@@ -180,7 +180,7 @@ def _job(
     if devices > 1 and experiment.task != "train":
         raise ConfigError(
             f"{experiment.name}, {point.label}: Expected `train.device.devices` of the "
-            f"task {experiment.task} to be 1, got {devices}: use `--shard` for several."
+            f"task {experiment.task} to be 1, got {devices}."
         )
     return Job(
         experiment.task,

@@ -7,23 +7,29 @@ torchrun or by hand, thereby share the work: each takes the next that nobody has
 import fcntl
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 from benchmarks import data
 from benchmarks.experiments.kinds import Kind, kind_of
 from benchmarks.runs.progress import Reporter, duration
-from benchmarks.runs.workers import done_by_workers, one_thread
+from benchmarks.runs.workers import one_thread
 from benchmarks.tasks.data import prepare
 
-__all__ = ["PREPARED", "Job", "done"]
+__all__ = ["PREPARED", "Job", "JobError", "done"]
 
 PREPARED = ("event_digits", "planted_digits")
 """Data sets that the project makes by itself."""
 
 _WAIT = 1.0
+
+
+class JobError(ValueError):
+    """Jobs that could not be done; the message names the first."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +61,12 @@ class Job:
     def is_done(self) -> bool:
         """Whether nothing is left to do."""
         return self.kind.is_done(self.config)
+
+    @property
+    def is_free(self) -> bool:
+        """Whether no other process has claimed it at this moment."""
+        with self.claimed() as ours:
+            return ours
 
     @contextmanager
     def claimed(self) -> Iterator[bool]:
@@ -88,11 +100,10 @@ def done(
         reporter: Shows progress.
 
     Yields:
-        All jobs, first those that were done before.
+        All jobs that could be done, first those that were done before.
 
     Raises:
-        ValueError: As the task does, naming the job; OSError and FloatingPointError
-            alike.
+        JobError: At the end, if some could not be done.
     """
     missing = [job for job in wanted if not job.is_done]
     reporter.line(f"{title}: {len(missing)} of {len(wanted)} to do")
@@ -103,54 +114,79 @@ def done(
     workers = min(workers, len(missing))
     # Without workers of the queue, a job itself shows how far it is.
     if workers == 1 or missing[0].kind.has_workers:
-        found, bar = _one_by_one(missing, reporter), None
+        outcomes = _one_by_one(missing, reporter)
     else:
-        bar = reporter.bar(title, len(missing), "jobs")
-        each = [(job,) for job in missing]
-        found = (missing[n] for n in done_by_workers(_do_or_wait, each, workers))
+        outcomes = _by_workers(missing, workers)
     start = time.perf_counter()
-    with bar or nullcontext() as shown:
-        for count, job in enumerate(found, start=1):
-            if shown is not None:
-                shown.advance()
-            left = (len(missing) - count) * (time.perf_counter() - start) / count
-            reporter.line(
-                f"{title}: {count} of {len(missing)}, {job.label}: {_headline(job)} "
-                f"({duration(left)} left)"
-            )
+    failed = []
+    for count, (job, error) in enumerate(outcomes, start=1):
+        left = (len(missing) - count) * (time.perf_counter() - start) / count
+        reporter.line(
+            f"{title}: {count} of {len(missing)}, {job.label}: "
+            f"{error or _headline(job)} ({duration(left)} left)"
+        )
+        if error:
+            failed.append(f"{job.label}: {error}")
+        else:
             yield job
+    if failed:
+        raise JobError(
+            f"{len(failed)} of {len(missing)} runs could not be done. {failed[0]}"
+        )
 
 
-def _one_by_one(missing: Sequence[Job], reporter: Reporter) -> Iterator[Job]:
+def _one_by_one(
+    missing: Sequence[Job], reporter: Reporter
+) -> Iterator[tuple[Job, str]]:
     """Do what no other process has claimed, and wait for the rest."""
     waiting = list(missing)
     while waiting:
         before = len(waiting)
         for job in tuple(waiting):
-            if _do(job, reporter):
+            error = _attempt(job, reporter)
+            if error is not None:
                 waiting.remove(job)
-                yield job
+                yield job, error
         if len(waiting) == before:
             time.sleep(_WAIT)
 
 
-def _do_or_wait(job: Job) -> None:
-    while not _do(job, Reporter.silent()):
-        time.sleep(_WAIT)
+def _by_workers(missing: Sequence[Job], workers: int) -> Iterator[tuple[Job, str]]:
+    """Do the same, several at a time, each in a process of its own."""
+    waiting, running = list(missing), dict[Future[str | None], Job]()
+    with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
+        while waiting or running:
+            for job in tuple(waiting):
+                if len(running) < workers and job.is_free:
+                    waiting.remove(job)
+                    running[pool.submit(_attempt, job)] = job
+            if not running:
+                time.sleep(_WAIT)
+            finished, _ = wait(running, _WAIT, return_when=FIRST_COMPLETED)
+            for future in finished:
+                job, error = running.pop(future), future.result()
+                if error is None:
+                    waiting.append(job)
+                else:
+                    yield job, error
 
 
-def _do(job: Job, reporter: Reporter) -> bool:
-    """Do a job unless it is done; say whether it is, or another process is at it."""
+def _attempt(job: Job, reporter: Reporter | None = None) -> str | None:
+    """Do a job, unless it is done.
+
+    Returns:
+        What went wrong, empty if nothing; None if another process has the job.
+    """
     with job.claimed() as ours:
         if not ours:
-            return False
+            return None
         if not job.is_done:
             with nullcontext() if job.kind.has_workers else one_thread():
                 try:
-                    job.kind.run_when_free(job.config, reporter)
+                    job.kind.run_when_free(job.config, reporter or Reporter.silent())
                 except (ValueError, OSError, FloatingPointError) as error:
-                    raise type(error)(f"{job.label}: {error}") from error
-        return True
+                    return f"{error}" or type(error).__name__
+        return ""
 
 
 def _headline(job: Job) -> str:

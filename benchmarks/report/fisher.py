@@ -31,15 +31,19 @@ def profiles(measured: Mapping[str, Profiles], title: str) -> Figure:
         title: Which run.
 
     Returns:
-        Four panels: network, time-shuffled, stateless, and the centroids of all
-        three; error bars are standard errors.
+        Panels: network, time-shuffled (where steps differ), stateless, and the
+        centroids of all; error bars are standard errors.
     """
+    titles = _titles(measured)
     figure = Figure(figsize=(9.5, 6.6), layout="constrained")
-    panels = figure.subplots(2, 2).flatten()
-    # One network, one scale; the null without a state has far fewer weights.
-    panels[1].sharey(panels[0])
+    panels, spare = np.split(figure.subplots(2, 2).flatten(), [len(titles) + 1])
+    for panel in spare:
+        panel.set_axis_off()
+    if "time-shuffled" in titles:
+        # One network, one scale; the null without a state has far fewer weights.
+        panels[1].sharey(panels[0])
     scale = _scale(measured["network"])
-    for panel, (name, heading) in zip(panels, _TITLES.items(), strict=False):
+    for panel, (name, heading) in zip(panels, titles.items(), strict=False):
         for epoch, result in measured[name].items():
             panel.errorbar(
                 result.steps,
@@ -53,7 +57,7 @@ def profiles(measured: Mapping[str, Profiles], title: str) -> Figure:
         panel.set(title=heading, ylabel="Fisher information $I_t$")
         panel.set_ylim(bottom=0)
         _steps_axis(panel, result)
-    for name, heading in _TITLES.items():
+    for name, heading in titles.items():
         _centroid(panels[-1], measured[name], _COLOURS[name], heading)
     panels[-1].set(title="information centroid", ylabel="centroid (time steps)")
     _epochs_axis(panels[-1])
@@ -77,7 +81,7 @@ def centroids(measured: Mapping[str, Profiles], title: str) -> Figure:
     """
     figure = Figure(figsize=(11, 3.9), layout="constrained")
     total, by_layer = figure.subplots(1, 2)
-    for name, heading in _TITLES.items():
+    for name, heading in _titles(measured).items():
         _centroid(total, measured[name], _COLOURS[name], heading)
     total.set(title="all parameters", ylabel="information centroid (time steps)")
     found = measured["network"]
@@ -239,15 +243,21 @@ def sweep(runs: Mapping[str, Mapping[str, Profiles]]) -> Figure:
     figure = Figure(figsize=(4.2 * columns, 3.2 * rows + 0.4), layout="constrained")
     panels = figure.subplots(rows, columns, sharey=True, squeeze=False).flat
     for panel, (label, measured) in zip(panels, runs.items(), strict=False):
-        for name, heading in _TITLES.items():
+        for name, heading in _titles(measured).items():
             _centroid(panel, measured[name], _COLOURS[name], heading, relative=True)
         panel.set(title=label)
         _epochs_axis(panel)
         panel.set_ylabel("information centroid / T")
-    panels[0].legend(fontsize="x-small")
+    fullest = max(panels[: len(runs)], key=lambda panel: len(panel.containers))
+    fullest.legend(fontsize="x-small")
     for panel in panels[len(runs) :]:
         panel.set_axis_off()
     return figure
+
+
+def _titles(measured: Mapping[str, Profiles]) -> dict[str, str]:
+    """Name what was measured: images that stand still have nothing to shuffle."""
+    return {name: title for name, title in _TITLES.items() if name in measured}
 
 
 def _after(epoch: int) -> str:

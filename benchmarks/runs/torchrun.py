@@ -44,9 +44,11 @@ def stand_alone() -> Place:
     local_rank = int(os.environ.get("LOCAL_RANK", "0"))
     for name in _SET_BY_TORCHRUN:
         os.environ.pop(name, None)
-    gpus = torch.cuda.device_count()
-    if place.size > 1 and gpus > 0:
-        listed = os.environ.get("CUDA_VISIBLE_DEVICES")
-        visible = listed.split(",") if listed else [str(gpu) for gpu in range(gpus)]
-        os.environ["CUDA_VISIBLE_DEVICES"] = visible[local_rank % gpus]
+    listed = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if listed is None:
+        visible = [str(gpu) for gpu in range(torch.cuda.device_count())]
+    else:
+        visible = [gpu for gpu in listed.split(",") if gpu]
+    if place.size > 1 and visible:
+        os.environ["CUDA_VISIBLE_DEVICES"] = visible[local_rank % len(visible)]
     return place

@@ -1,7 +1,8 @@
 """What a profile over time has to be compared with: two nulls.
 
 A stateless readout on identical independent steps has nothing that could happen in
-time, and a network on time-shuffled input has no order of steps to answer to.
+time, and a network on time-shuffled input has no order of steps to answer to. Of images
+that stand still the second says nothing: shuffled, they are the same input.
 """
 
 from collections import OrderedDict
@@ -49,6 +50,21 @@ def time_shuffled(frames: Tensor, generator: torch.Generator) -> Tensor:
     T, N = frames.shape[:2]
     order = torch.rand(T, N, generator=generator).argsort(0)
     return frames[order, torch.arange(N)]
+
+
+def steps_are_equal(frames: Tensor) -> bool:
+    """Say whether every sample shows the same at all steps, as a still image does.
+
+    Args:
+        frames: `[n, T, ...]`.
+
+    Returns:
+        Whether time-shuffling would change nothing.
+    """
+    # A view that repeats one image needs no look.
+    if frames.shape[1] == 1 or frames.stride(1) == 0:
+        return True
+    return all(bool((one == one[:1]).all()) for one in frames)
 
 
 def train_in_memory(

@@ -31,9 +31,9 @@ def main(arguments: Sequence[str], reporter: Reporter) -> None:
     parser = ArgumentParser(
         prog="python -m benchmarks run",
         description=f"{__doc__} Under torchrun, or started several times on one folder "
-        "of runs, processes share the work, each with a GPU of its own; without it, "
-        "`device.devices` in a file trains each network on several devices; `--shard` "
-        "spreads runs over machines.",
+        "of runs, processes share the runs; those of torchrun take a GPU each. "
+        "`device.devices` in a file trains each network on several; `--shard` spreads "
+        "runs over machines.",
         allow_abbrev=False,
     )
     parser.add_argument(

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -30,20 +31,38 @@ from benchmarks.training.session import Session, optimizer_steps
 from sj_ext.readout import Readout, ReadoutLoss, TemporallyWeightedOutput
 from sj_ext.surrogate import MaskedSurrogate, MaskSchedule
 
+_BETWEEN_RANKS = 1_000_003
+
 
 def main(arguments: Sequence[str], reporter: Reporter) -> None:
     """Read a configuration from the command line, train, and print the result."""
-    config = read(arguments)
-    if config.device.devices == 1:
-        # The same command under torchrun trains on all its devices.
-        config.device.devices, _ = _processes() or (1, 1)
-    train(config, reporter)
+    train(_shared(read(arguments)), reporter, with_others=True)
+
+
+def _shared(config: TrainConfig) -> TrainConfig:
+    """Share the batches of one device among the processes that torchrun has started."""
+    processes, _ = _processes() or (1, 1)
+    device, optimization = config.device, config.optimization
+    if processes == 1 or device.devices > 1:
+        return config
+    share, rest = divmod(optimization.batch_size, processes)
+    if rest or share < 2:
+        raise ConfigError(
+            f"Expected `optimization.batch_size` to give each of {processes} processes "
+            f"as many samples, at least 2, got {optimization.batch_size}."
+        )
+    return replace(
+        config,
+        device=replace(device, devices=processes),
+        optimization=replace(optimization, batch_size=share),
+    )
 
 
 def train(
     config: TrainConfig,
     reporter: Reporter,
     after_epoch: Callable[[Session], None] | None = None,
+    with_others: bool = False,
 ) -> RunFolder:
     """Train as `config` says, or go on where a killed run of it stopped.
 
@@ -54,10 +73,21 @@ def train(
             epoch, each time before the checkpoint that a killed run goes on from: so
             it misses no epoch, but may see one twice. It must leave the session and
             torch's random state as they are.
+        with_others: Whether this process may be one of several that train together.
+            Those beside the first are started with its command line, which has to be
+            that of a training.
 
     Returns:
         The run's folder, complete.
+
+    Raises:
+        ConfigError: If the configuration asks for what is not here.
     """
+    if config.device.devices > 1 and not with_others:
+        raise ConfigError(
+            "Expected `device.devices` of a task that trains several networks to be "
+            f"1, got {config.device.devices}: `train` takes several."
+        )
     folder = RunFolder(config)
     if folder.is_complete:
         reporter.line(f"{config.name}: already complete")
@@ -175,7 +205,9 @@ def _run(
         loss=build_loss(config),
     )
     # Each process draws masks of its own; the weights above are the same in all.
-    fabric.seed_everything(config.seed + fabric.global_rank, verbose=False)
+    # Far apart, so that no process draws what that of another seed does.
+    own_seed = (config.seed + _BETWEEN_RANKS * fabric.global_rank) % 2**32
+    fabric.seed_everything(own_seed, verbose=False)
     checksums = {"data": frames.checksum, "split": split.checksum}
     _resume(session, checksums, folder, reporter)
     calibration = config.surrogate.calibrate_window

@@ -66,13 +66,14 @@ def test_accumulated_batches_are_one_large_batch(small_run):
 def test_two_processes_under_torchrun_learn_what_one_does(small_run):
     alone = train(read(small_run("optimization.batch_size", 12)), Reporter.silent())
     words = small_run(
-        *("optimization.batch_size", 3, "optimization.accumulate", 2),
+        *("optimization.batch_size", 6, "optimization.accumulate", 2),
         *("device.threads", 1),
     )
     done = under_torchrun(words)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("epoch 3/3") == 1, "only the first process prints"
-    two = RunFolder(read([*words, "--device.devices", "2"]))
+    shared = ["--device.devices", "2", "--optimization.batch_size", "3"]
+    two = RunFolder(read([*words, *shared]))
     assert two.read_environment()["processes"] == 2
     for one, other in zip(learned(alone), learned(two), strict=True):
         torch.testing.assert_close(one, other)
@@ -84,6 +85,17 @@ def test_another_number_of_devices_than_of_processes_is_refused(small_run):
     done = under_torchrun(small_run("device.devices", 3))
     assert done.returncode != 0
     assert "number of processes that torchrun has started, 2, got 3" in done.stderr
+
+
+def test_a_batch_that_processes_cannot_share_is_refused(small_run):
+    done = under_torchrun(small_run("optimization.batch_size", 5))
+    assert done.returncode != 0
+    assert "each of 2 processes as many samples, at least 2, got 5" in done.stderr
+
+
+def test_tasks_of_several_networks_take_one_device(small_run):
+    with pytest.raises(ConfigError, match=r"`device.devices` of a task .* got 2"):
+        train(read(small_run("device.devices", 2)), Reporter.silent())
 
 
 def test_other_tasks_than_training_and_queues_are_refused(monkeypatch, capsys):

@@ -44,6 +44,16 @@ def run(loss, accuracy, after):
     }
 
 
+ENVIRONMENT = {
+    "threads": 1,
+    "cpu": "CPU",
+    "gpu": None,
+    "host": "2.0.0",
+    "packages": {"torch": "2"},
+    "commit": "0123456789abcdef",
+}
+
+
 @pytest.mark.parametrize("seeds", [1, 2])
 def test_the_table_has_a_row_a_loss_with_means_over_seeds(seeds):
     late = {
@@ -54,20 +64,12 @@ def test_the_table_has_a_row_a_loss_with_means_over_seeds(seeds):
     runs += [run({"name": "cross_entropy"}, 0.8, 5.0), run(late, 0.8, 6.0)]
     for number, one in enumerate(runs):
         one["settings"]["seed"] = number // 2
-    environment = {
-        "threads": 1,
-        "cpu": "CPU",
-        "gpu": None,
-        "host": "2.0.0",
-        "packages": {"torch": "2"},
-        "commit": "0123456789abcdef",
-    }
     text = concentration_table(
         {
             "runs": runs[: 2 * seeds],
             "samples": 96,
             "seconds": 60.0,
-            "environment": environment,
+            "environment": ENVIRONMENT,
         }
     )
     plain, pushed = text.split("\n")[2:4]
@@ -79,4 +81,24 @@ def test_the_table_has_a_row_a_loss_with_means_over_seeds(seeds):
     assert plain.startswith(f"| cross entropy | {expected} |")
     assert f"over {seeds} seeds" in text.replace("\n", " ")
     moved = "+1.50 ± 0.71" if seeds == 2 else "+2.00"
-    assert f"the centroid moves by {moved} steps" in text.replace("\n  ", " ")
+    said = text.replace("\n  ", " ")
+    assert (
+        f"the centroid moves by {moved} steps, on time-shuffled input by {moved}, "
+        f"without state by {moved};" in said
+    )
+
+
+def test_the_table_has_no_shuffled_input_where_all_steps_are_equal():
+    late = {
+        "name": "temporal_concentration",
+        "kwargs": {"strength": 1.0, "direction": "late"},
+    }
+    runs = [run({"name": "cross_entropy"}, 0.9, 4.0), run(late, 0.8, 6.0)]
+    for one in runs:
+        one["profiles"] = dict(one["profiles"])
+        del one["profiles"]["time-shuffled"]
+    text = concentration_table(
+        {"runs": runs, "samples": 96, "environment": ENVIRONMENT}
+    )
+    assert text.count("none: equal steps") == len(runs)
+    assert "moves by +2.00 steps, without state" in text.replace("\n  ", " ")

@@ -15,6 +15,7 @@ import benchmarks
 from benchmarks.__main__ import main
 from benchmarks.data import load
 from benchmarks.data.batches import batches
+from benchmarks.data.frames import EventFrames
 from benchmarks.data.label_noise import with_label_noise
 from benchmarks.data.planted_steps import identical_steps
 from benchmarks.data.splits import read_split
@@ -27,7 +28,12 @@ from benchmarks.runs.progress import Reporter
 from benchmarks.studies.fisher import runs as fisher_runs
 from benchmarks.studies.fisher.config import FisherConfig, read
 from benchmarks.studies.fisher.runs import MEASUREMENTS
-from benchmarks.studies.nulls import stateless_readout, time_shuffled
+from benchmarks.studies.fisher.study import _criterion
+from benchmarks.studies.nulls import (
+    stateless_readout,
+    steps_are_equal,
+    time_shuffled,
+)
 from benchmarks.tasks.train import train
 from sj_ext.fisher import FisherResult, TemporalFisher
 
@@ -229,6 +235,86 @@ def test_the_verdict_counts_what_standard_errors_can_tell_apart():
         in text
     )
     assert text.endswith("in 2.")
+
+
+def test_the_verdict_counts_no_shuffled_input_where_steps_are_equal():
+    def run(**more):
+        names = ("network", "stateless", "true-labels", "released")
+        return {"profiles": {**dict.fromkeys(names, centroids(5.0, 4.0)), **more}}
+
+    still, moving = run(), run(**{"time-shuffled": centroids(5.0, 4.9)})
+    text = _verdict([still, still])
+    assert "network in 2 of 2 runs" in text
+    assert "time-shuffled input in" not in text
+    assert "what is said rests on the stateless one. With true" in text
+    assert (
+        "that on time-shuffled input in 1 and above it in 0 of the 1 whose steps differ"
+    ) in _verdict([still, moving])
+
+
+@pytest.fixture(scope="module")
+def still(words, tmp_path_factory):
+    """The same study of recordings whose first step is shown at all steps."""
+    real = fisher_runs.data.load_configured
+
+    def images(settings):
+        found = real(settings)
+        first = found.frames[:, :1].expand_as(found.frames)
+        return EventFrames(first, found.labels, found.names, found.classes)
+
+    output = str(tmp_path_factory.mktemp("still"))
+    less = ["--train.optimization.epochs", "1", "--sweep", "{}"]
+    words = [*words, *less, "--output", output]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fisher_runs.data, "load_configured", images)
+        assert main(["fisher", *words]) == 0
+    return read(words).folder
+
+
+def test_images_that_stand_still_are_not_held_against_shuffled_ones(still):
+    rest = {*MEASUREMENTS} - {"time-shuffled"}
+    assert {row["measurement"] for row in rows(still / "centroids.csv")} == rest
+    assert not list(still.rglob("time-shuffled"))
+    summary = json.loads((still / "result.json").read_text())
+    column = summary["columns"].index("time-shuffled, after")
+    assert {row[column] for row in summary["rows"]} == {"none: equal steps"}
+    html = " ".join((still / "report.html").read_text().split())
+    assert "the claim rests on the stateless null alone" in html
+    assert "same network on time-shuffled input" not in html
+
+
+def test_recordings_are_held_against_shuffled_ones(finished):
+    html = " ".join((finished / "report.html").read_text().split())
+    assert "same network on time-shuffled input" in html
+    assert "rests on the stateless null" not in html
+
+
+def test_shuffling_equal_steps_gives_the_same_input():
+    image = torch.rand(1, 5, 2, 8, 8).expand(TIME_STEPS, -1, -1, -1, -1)
+    shuffled = time_shuffled(image, torch.Generator().manual_seed(0))
+    assert torch.equal(shuffled, image)
+
+
+@pytest.mark.parametrize("copied", [False, True])
+def test_equal_steps_are_seen_in_a_view_and_in_a_copy(copied):
+    frames = torch.randint(0, 9, (3, 1, 2, 4, 4)).expand(-1, 6, -1, -1, -1)
+    frames = frames.clone() if copied else frames
+    assert steps_are_equal(frames)
+    assert steps_are_equal(frames[:, :1])
+    if copied:
+        frames[2, 5, 1, 3, 3] += 1
+        assert not steps_are_equal(frames)
+
+
+def test_a_report_says_which_runs_stand_still():
+    def one(label, names):
+        arm = fisher_runs.Arm({}, label, label, None)
+        return fisher_runs.Followed(arm, None, {name: {} for name in names})
+
+    rest = {*MEASUREMENTS} - {"time-shuffled"}
+    text = _criterion([one("cifar10", rest), one("events", MEASUREMENTS)])
+    assert "further than that of the same network on time-shuffled input" in text
+    assert "All steps of the data of cifar10 are equal" in text
 
 
 def test_the_profiles_of_a_run_stand_beside_their_centroids(finished):

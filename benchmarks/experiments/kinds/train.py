@@ -49,11 +49,15 @@ class Train(Kind):
             reporter: Shows progress of a training on one device.
 
         Raises:
+            FolderInUseError: If somebody else trains in the folder, the processes of a
+                killed queue for instance.
             OSError: If the other process has failed; it has said why.
         """
         if config.device.devices == 1:
             train(config, reporter)
             return
+        with RunFolder(config).locked():
+            pass  # free: the child does not have to fail
         with TemporaryDirectory() as folder:
             path = Path(folder) / "config.yaml"
             path.write_text(config.to_yaml(), encoding="utf-8")

@@ -65,7 +65,13 @@ def _shifts(by_loss: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
                 sign=True,
             )
             for which in ("network", "time-shuffled", "stateless")
+            if _has(runs, which)
         }
+        shuffled = (
+            f"on time-shuffled input by {moved['time-shuffled']}, "
+            if "time-shuffled" in moved
+            else ""
+        )
         accuracy = _spread(
             [
                 100 * (a["test_accuracy"]["last"] - b["test_accuracy"]["last"])
@@ -77,8 +83,8 @@ def _shifts(by_loss: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
         )
         sentences.append(
             f"{name}, beside {_PLAIN} of the same seeds: the centroid moves by "
-            f"{moved['network']} steps, on time-shuffled input by "
-            f"{moved['time-shuffled']}, without state by {moved['stateless']}; "
+            f"{moved['network']} steps, {shuffled}without state by "
+            f"{moved['stateless']}; "
             f"accuracy by {accuracy}."
         )
     return sentences
@@ -98,9 +104,16 @@ def _cells(runs: Sequence[Mapping[str, Any]]) -> list[str]:
         _spread([_centroids(run, "network")[0] for run in runs]),
         *(
             _spread([_centroids(run, name)[-1] for run in runs])
+            if _has(runs, name)
+            else "none: equal steps"
             for name in ("network", "time-shuffled", "stateless", "true-labels")
         ),
     ]
+
+
+def _has(runs: Sequence[Mapping[str, Any]], name: str) -> bool:
+    """Images that stand still have no time-shuffled input."""
+    return all(name in run["profiles"] for run in runs)
 
 
 def _centroids(run: Mapping[str, Any], name: str) -> list[float]:

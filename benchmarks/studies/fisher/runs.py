@@ -23,6 +23,7 @@ from benchmarks.studies.fisher.config import Arm, FisherConfig
 from benchmarks.studies.networks import untrained_network
 from benchmarks.studies.nulls import (
     stateless_readout,
+    steps_are_equal,
     time_shuffled,
     train_in_memory,
 )
@@ -45,7 +46,8 @@ MEASUREMENTS: Mapping[str, Mapping[str, str]] = {
 }
 """Arguments of `TemporalFisher`, by what is measured: the network, the same on
 time-shuffled input, a stateless readout on identical independent steps, and the network
-with true labels: exactly, and as the released code does."""
+with true labels: exactly, and as the released code does. Samples that are the same at
+all steps have no `"time-shuffled"`: it would be the network once more."""
 
 Profiles = Mapping[int, FisherResult]
 """Results by how many epochs the network had been trained for."""
@@ -58,7 +60,8 @@ class Followed:
     Attributes:
         arm: Which run.
         run: Its folder.
-        profiles: By the keys of `MEASUREMENTS`.
+        profiles: By the keys of `MEASUREMENTS`; without `"time-shuffled"` where all
+            steps of the data are equal.
     """
 
     arm: Arm
@@ -76,6 +79,7 @@ def follow(config: FisherConfig, arm: Arm, reporter: Reporter) -> Followed:
 
     Returns:
         All results, which are files in the arm's folder: `MEASUREMENT/epoch-000.npz`.
+        None are on time-shuffled input where all steps of the data are equal.
 
     Raises:
         ConfigError: If the readout's prefixes are no weighted means of steps.
@@ -93,10 +97,12 @@ def follow(config: FisherConfig, arm: Arm, reporter: Reporter) -> Followed:
         name: {epoch: folder / name / f"epoch-{epoch:03d}.npz" for epoch in epochs}
         for name in MEASUREMENTS
     }
-    missing = [f for found in files.values() for f in found.values() if not f.exists()]
-    if missing:
+    if _missing(files):
         measured = _Measured(config, replace(arm, train=training))
-        with reporter.bar(f"Fisher, {arm.label}", len(missing), "profiles") as bar:
+        if measured.stands_still:
+            del files["time-shuffled"]
+        left = _missing(files)
+        with reporter.bar(f"Fisher, {arm.label}", left, "profiles") as bar:
             for epoch in epochs:
                 measured.network(epoch, snapshots, files, bar)
             measured.stateless(files["stateless"], bar)
@@ -105,6 +111,10 @@ def follow(config: FisherConfig, arm: Arm, reporter: Reporter) -> Followed:
         for name, found in files.items()
     }
     return Followed(arm, run, profiles)
+
+
+def _missing(files: Mapping[str, Mapping[int, Path]]) -> int:
+    return sum(not file.exists() for row in files.values() for file in row.values())
 
 
 class _Snapshots:
@@ -143,7 +153,11 @@ class _Snapshots:
 
 
 class _Measured:
-    """Measures the networks of one run on its test part."""
+    """Measures the networks of one run on its test part.
+
+    Attributes:
+        stands_still: Whether all steps of the data are equal.
+    """
 
     def __init__(self, config: FisherConfig, arm: Arm) -> None:
         self._config = config
@@ -156,6 +170,7 @@ class _Measured:
         generator = torch.Generator().manual_seed(_ORDER_SEED)
         order = torch.randperm(len(test), generator=generator)
         self._test = test[order[: config.samples]]
+        self.stands_still = steps_are_equal(frames.frames)
 
     def _with_label_noise(self, frames: EventFrames) -> EventFrames:
         training = self._training
@@ -173,7 +188,7 @@ class _Measured:
         """Measure a snapshot in all ways that are not done yet."""
         names = [
             name
-            for name in MEASUREMENTS
+            for name in files
             if name != "stateless" and not files[name][epoch].exists()
         ]
         if not names:

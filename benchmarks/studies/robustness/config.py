@@ -69,7 +69,8 @@ class RobustnessConfig:
         attacks: By what people call them.
         probes: Surrogates to attack through, each null for the network's own or JSON as
             `{name: ATan, alpha: 2.0}`; at least four.
-        noise: Standard deviations of Gaussian noise, in events.
+        noise: Standard deviations of Gaussian noise, in the unit of the frames: events,
+            or pixel values of 0 to 255.
         blur: Widths of the Gaussian blur, in pixels.
         samples: Test samples that are attacked, the first of a fixed order.
         batch_size: How many at a time.

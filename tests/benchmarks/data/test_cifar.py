@@ -10,6 +10,7 @@ from benchmarks.data.batches import batches
 from benchmarks.data.splits import read_split
 from benchmarks.runs.config import read
 from benchmarks.runs.progress import Reporter
+from benchmarks.studies.nulls import steps_are_equal
 from benchmarks.tasks.train import train
 
 CLASSES = ["airplane", "automobile", "bird", "cat", "deer"]
@@ -41,6 +42,7 @@ def test_every_step_shows_the_same_image(official, tmp_path, name):
     (batch,) = batches(frames, torch.tensor([0, 219]), 2)
     assert batch.frames.shape == (3, 2, 3, 32, 32)
     assert torch.equal(batch.frames[0], batch.frames[2])
+    assert steps_are_equal(frames.frames)
     assert frames.classes == tuple(CLASSES)
     assert (frames.names[0], frames.names[219]) == (
         "airplane/train_00000.png",

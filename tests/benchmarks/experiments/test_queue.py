@@ -9,9 +9,11 @@ import pytest
 
 from benchmarks.__main__ import main
 from benchmarks.experiments import queue, work
+from benchmarks.experiments.kinds import base, train
 from benchmarks.experiments.queue import Options, jobs, run_experiment
 from benchmarks.experiments.rows import TUNING, read_rows
-from benchmarks.runs.folder import RunFolder
+from benchmarks.experiments.work import JobError
+from benchmarks.runs.folder import FolderInUseError, RunFolder
 from benchmarks.runs.progress import Reporter
 from tests.benchmarks.killing import killed
 
@@ -152,21 +154,25 @@ def test_workers_give_what_one_process_gives(tiny, tmp_path):
     )
 
 
-def test_an_error_names_the_run(tiny, tmp_path, monkeypatch):
-    def diverges(config, reporter):
-        raise FloatingPointError("The training loss became nan.")
+def test_a_run_that_fails_is_named_and_stops_no_other(tiny, tmp_path, monkeypatch):
+    original = train.train
 
-    monkeypatch.setattr("benchmarks.experiments.kinds.train.train", diverges)
-    with pytest.raises(FloatingPointError, match="base, seed 0: The training loss"):
+    def diverges_once(config, reporter):
+        if (config.seed, config.surrogate.mask) == (0, None):
+            raise FloatingPointError("The training loss became nan.")
+        return original(config, reporter)
+
+    monkeypatch.setattr(train, "train", diverges_once)
+    with pytest.raises(JobError, match=r"1 of 4 runs .* base, seed 0: The training"):
         run_experiment(tiny(), options(tmp_path), Reporter.silent())
+    rows = read_rows(tmp_path / "rows.csv")
+    done = {(row.arm, row.seed) for row in rows}
+    assert done == {("base", "1"), ("MSG", "0"), ("MSG", "1")}
 
 
 def test_a_run_waits_while_another_process_is_in_its_folder(
     tiny, tmp_path, monkeypatch
 ):
-    from benchmarks.experiments.kinds import base, train
-    from benchmarks.runs.folder import FolderInUseError
-
     calls, original = [], train.train
 
     def busy_once(config, reporter):
@@ -197,9 +203,8 @@ def test_what_cannot_run_is_explained(write, tmp_path, more, message, capsys):
 def test_processes_of_torchrun_share_the_runs(write, tiny, tmp_path):
     path, together = write(), tmp_path / "together"
     torchrun = ["-m", "torch.distributed.run", "--nproc-per-node", "2"]
-    command = [*torchrun, "--standalone", "-m", "benchmarks"]
     done = subprocess.run(
-        [sys.executable, *command, *words(path, together)],
+        [sys.executable, *torchrun, "-m", "benchmarks", *words(path, together)],
         capture_output=True,
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
@@ -215,9 +220,12 @@ def test_processes_of_torchrun_share_the_runs(write, tiny, tmp_path):
     assert {RunFolder(None, f).read_environment()["processes"] for f in folders} == {1}
 
 
-def test_what_another_process_has_begun_is_left_to_it(tiny, tmp_path, monkeypatch):
-    first, *others = jobs(tiny(), options(tmp_path))
-    queue = work.done("other", [first, *others], 1, Reporter.silent())
+@pytest.mark.parametrize("workers", [1, 2])
+def test_what_another_process_has_begun_is_left_to_it(
+    tiny, tmp_path, monkeypatch, workers
+):
+    first, *others = jobs(tiny(), options(tmp_path, size="demo"))
+    queue = work.done("other", [first, *others], workers, Reporter.silent())
     with first.claimed() as ours:
         assert ours
         assert [next(queue) for _ in others] == others
@@ -270,7 +278,7 @@ def test_the_list_has_a_line_for_each_experiment(capsys):
     assert main(["list"]) == 0
     printed = capsys.readouterr().out
     (line,) = (x for x in printed.splitlines() if x.startswith("attribution"))
-    assert line.split()[1:6] == ["2406.19645", "train", "12", "min", "42"]
+    assert line.split()[1:6] == ["2406.19645", "train", "12", "min", "48"]
     assert "minutes for all demos" in printed
 
 
