@@ -61,7 +61,9 @@ def main(arguments: Sequence[str], reporter: Reporter) -> None:
     differing = differing_settings(first.runs, second.runs)
     for key, (one, other) in differing.items():
         reporter.line(f"  {key}: {one} against {other}")
-    for sentence in verdict(found, first.label, second.label, "points"):
+    for sentence in verdict(
+        found, first.label, second.label, "points of test accuracy"
+    ):
         reporter.line(sentence)
     reporter.line(
         f"Smallest detectable difference (5% two-sided, power 80%): "
@@ -70,7 +72,7 @@ def main(arguments: Sequence[str], reporter: Reporter) -> None:
     if found.effect is not None:
         size, low, high = found.effect
         reporter.line(
-            f"In deviations of the paired runs: {size:+.2f}, 95% interval {low:+.2f} "
+            f"In deviations of the paired {found.effect_of}: {size:+.2f}, 95% interval {low:+.2f} "
             f"to {high:+.2f}."
         )
 
