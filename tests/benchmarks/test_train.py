@@ -400,17 +400,18 @@ def test_two_processes_resume_to_the_same_weights(small_run, tmp_path):
     more = ("device.devices", 2, "optimization.batch_size", 4, "device.threads", 1)
     whole = small_run(*more, "output", tmp_path / "whole")
     killed = small_run(*more, "output", tmp_path / "killed")
-    printed, _ = (child := run_in_child(whole)).communicate(timeout=300)
+    alone = {"env": {**os.environ, "OMP_NUM_THREADS": "1"}}
+    printed, _ = (child := run_in_child(whole, **alone)).communicate(timeout=300)
     assert child.returncode == 0, printed
     folder = RunFolder(read(killed))
-    child = run_in_child(killed, start_new_session=True)
+    child = run_in_child(killed, start_new_session=True, **alone)
     metrics = folder.path / "metrics.csv"
     while child.poll() is None and not metrics.exists():
         time.sleep(0.005)
     os.killpg(child.pid, signal.SIGKILL)
     child.communicate()
     assert not folder.is_complete
-    printed, _ = (child := run_in_child(killed)).communicate(timeout=300)
+    printed, _ = (child := run_in_child(killed, **alone)).communicate(timeout=300)
     assert child.returncode == 0, printed
     assert printed.count("resumed after epoch") == 1
     assert same_learning(RunFolder(read(whole)), folder)
