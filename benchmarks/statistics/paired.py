@@ -66,6 +66,11 @@ class PairedDifference:
         return "runs" if self.splits == 1 else "splits"
 
     @property
+    def varies(self) -> bool:
+        """Whether anything varies: if not, nothing says how sure the estimate is."""
+        return self.standard_error > 0
+
+    @property
     def smallest_detectable(self) -> float:
         """True difference that such a comparison detects with a power of 0.8."""
         return smallest_detectable_difference(
@@ -74,8 +79,8 @@ class PairedDifference:
 
     @property
     def testable(self) -> bool:
-        """Whether there are runs enough for a p value."""
-        return self.runs >= FEWEST_PAIRS
+        """Whether there are runs enough for a p value, and they differ."""
+        return self.varies and self.runs >= FEWEST_PAIRS
 
     @property
     def significant(self) -> bool:

@@ -8,6 +8,10 @@ UNTESTED = (
     f"Fewer than {FEWEST_PAIRS} paired runs give no p value: differences are "
     "described, not tested."
 )
+UNVARIED = (
+    "The paired runs of an arm differ by the same in all that was compared: nothing "
+    "says how sure that is."
+)
 
 
 def verdict(found: PairedDifference, first: str, second: str, unit: str) -> list[str]:
@@ -22,6 +26,11 @@ def verdict(found: PairedDifference, first: str, second: str, unit: str) -> list
     Returns:
         Sentences.
     """
+    if not found.varies:
+        return [
+            f"{first} less {second}: {signed(found.estimate)} {unit}. {UNVARIED}",
+            *cautions([found]),
+        ]
     low, high = found.interval
     p_value = f", p {p_text(found.p_value)}" if found.testable else ""
     said = [

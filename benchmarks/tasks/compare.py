@@ -65,15 +65,16 @@ def main(arguments: Sequence[str], reporter: Reporter) -> None:
         found, first.label, second.label, "points of test accuracy"
     ):
         reporter.line(sentence)
-    reporter.line(
-        f"Smallest detectable difference (5% two-sided, power 80%): "
-        f"{found.smallest_detectable:.2f} points."
-    )
+    if found.varies:
+        reporter.line(
+            "Smallest detectable difference (5% two-sided, power 80%): "
+            f"{found.smallest_detectable:.2f} points."
+        )
     if found.effect is not None:
         size, low, high = found.effect
         reporter.line(
-            f"In deviations of the paired {found.effect_of}: {size:+.2f}, 95% interval {low:+.2f} "
-            f"to {high:+.2f}."
+            f"In deviations of the paired {found.effect_of}: {size:+.2f}, 95% interval "
+            f"{low:+.2f} to {high:+.2f}."
         )
 
 

@@ -21,7 +21,8 @@ from benchmarks.report.experiments.summary import (
     ExperimentSummary,
     Reported,
 )
-from benchmarks.statistics.sentences import UNTESTED, cautions
+from benchmarks.statistics.paired import FEWEST_PAIRS
+from benchmarks.statistics.sentences import UNTESTED, UNVARIED, cautions
 
 SECOND_HAND = "second-hand"
 _MOST = 6
@@ -246,14 +247,14 @@ def _difference(arm: ArmSummary, name_reference: bool) -> Cell:
         return Cell()
     found, metric = arm.comparison.difference, arm.comparison.metric
     low, high = (signed_size(end, metric) for end in found.interval)
-    note = f"{low} to {high}"
+    note = f"{low} to {high}" if found.varies else "the same in all runs"
     if name_reference:
         note += f", less {arm.comparison.reference}"
     return Cell(signed_size(found.estimate, metric), note, found.estimate)
 
 
 def _detectable(arm: ArmSummary) -> Cell:
-    if arm.comparison is None:
+    if arm.comparison is None or not arm.comparison.difference.varies:
         return Cell()
     found = arm.comparison.difference.smallest_detectable
     return Cell(size_of(found, arm.comparison.metric), "", found)
@@ -322,7 +323,8 @@ def sentences(experiment: ExperimentSummary) -> list[str]:
         if arm.comparison is not None and arm.comparison.adjusted is not None
     ]
     if not tested:
-        return [UNTESTED, *cautions(differences)]
+        few = any(one.runs < FEWEST_PAIRS for one in differences)
+        return [UNTESTED if few else UNVARIED, *cautions(differences)]
     shown = [arm for arm in tested if (arm.comparison.adjusted or 0) < 0.05]
     of = f"{len(tested)} compared arm{'s' * (len(tested) > 1)}"
     if shown:

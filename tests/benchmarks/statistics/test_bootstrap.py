@@ -9,6 +9,7 @@ from scipy import stats
 
 from benchmarks.statistics.bootstrap import resampled_means
 from benchmarks.statistics.paired import paired_difference
+from benchmarks.statistics.sentences import verdict
 
 
 def looped_mean(groups, generator):
@@ -160,3 +161,12 @@ def test_equal_arms_differ_by_nothing():
     assert found.interval == (0, 0)
     assert found.p_value == 1
     assert found.effect is None
+
+
+def test_where_nothing_varies_nothing_is_claimed():
+    found = paired_difference([np.full((3, 10), 0.5)])
+    assert found.estimate == 0.5
+    assert (found.varies, found.testable, found.significant) == (False, False, False)
+    said = " ".join(verdict(found, "one", "other", "points"))
+    assert "nothing says how sure" in said
+    assert "interval" not in said.partition("One split")[0]

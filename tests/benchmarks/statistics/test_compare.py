@@ -98,7 +98,7 @@ def test_arms_are_found_by_name_and_paired_by_seed_and_split(made_run, table, tm
     said = compare(*words, "--runs", tmp_path / "runs")
     assert "12 paired runs, 4 splits, 320 test recordings" in said
     assert "attribution:MSG, p 0.5 is above attribution:base" in said
-    assert "In deviations of the paired means of splits" in said
+    assert "In deviations of the paired splits" in said
     of_rows = compare(*words, "--runs", tmp_path / "elsewhere")
     assert "12 paired runs, 4 splits\n" in of_rows
     assert "Only figures of whole runs are compared" in of_rows
