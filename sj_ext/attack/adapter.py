@@ -52,7 +52,8 @@ def attackable(
         T: Inputs are images, repeated so many times.
         encoder: Inputs are images, which it encodes: `[N, ...]` to `[T, N, ...]`. What
             it draws from torch's generator is the same in every call, so that an
-            attack sees one function. Without `T` and `encoder` inputs are frames.
+            attack sees one function. One that is a module is treated as the network
+            is: reset, evaluated, dense, and left as it was. Without `T` and `encoder` inputs are frames.
         bounds: Smallest and largest value of an input, before normalisation. Event
             counts have no largest: any number that the camera might have counted.
         mean: Taken from an input, by channel or for all (channels are the third axis
@@ -197,10 +198,7 @@ class Attackable(nn.Module):
         """
         x = (x - self.mean.to(x)) / self.std.to(x)
         if self.encoder is not None:
-            devices = [x.device] if x.device.type == "cuda" else []
-            with torch.random.fork_rng(devices=devices):
-                torch.manual_seed(0)
-                return self.encoder(x)
+            return self._encoded(x, self.encoder)
         if self.T is not None:
             return x.unsqueeze(0).repeat(self.T, *([1] * x.ndim))
         if x.ndim < 3:
@@ -222,7 +220,8 @@ class Attackable(nn.Module):
         if self._depth:
             yield self
             return
-        modules = [self.net, *self._own_readout()]
+        parts = (self.net, self.readout, self.encoder)
+        modules = [part for part in parts if isinstance(part, nn.Module)]
         both = modules[0] if len(modules) == 1 else nn.ModuleList(modules)
         with ExitStack() as stack:
             stack.enter_context(preserved(both))
@@ -242,8 +241,13 @@ class Attackable(nn.Module):
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Do nothing: the network's gradients are not those of an attack."""
 
-    def _own_readout(self) -> list[nn.Module]:
-        return [self.readout] if isinstance(self.readout, nn.Module) else []
+    def _encoded(self, x: Tensor, encoder: Callable[[Tensor], Tensor]) -> Tensor:
+        devices = [x.device] if x.device.type == "cuda" else []
+        with self.ready(), torch.random.fork_rng(devices=devices):
+            if isinstance(encoder, nn.Module):
+                functional.reset_net(encoder)
+            torch.manual_seed(0)
+            return encoder(x)
 
     def _run(self, frames: Tensor) -> Tensor:
         if self._step_by_step:

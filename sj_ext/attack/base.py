@@ -1,5 +1,6 @@
 """What every attack is, and the view of a network that it gets."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, ClassVar
@@ -9,6 +10,10 @@ from torch import Tensor, nn
 
 from sj_ext.attack.adapter import Attackable
 from sj_ext.attack.functional import margin
+from sj_ext.readout.functional import check_indices, check_target
+
+# Of the largest bound: resizing and normalising there and back round so much.
+_ROUNDING = 1e-5
 
 
 class Watched(nn.Module):
@@ -20,8 +25,9 @@ class Watched(nn.Module):
 
     Args:
         model: The network.
-        x0: Unperturbed inputs, as `model` takes them.
-        target: `[N]`, class indices.
+        x0: Unperturbed inputs, as `model` takes them, within its bounds; what rounding
+            put outside is set to the nearer of them.
+        target: `[N]`, class indices of any integer type.
         time_steps: The steps of frames that may be perturbed; the watched network takes
             these alone. None means all.
 
@@ -30,6 +36,10 @@ class Watched(nn.Module):
         clean: The unperturbed values that may be perturbed.
         correct: For each call, whether samples were right, `[N]`.
         score: Margin of the strongest input so far, `[N]`.
+
+    Raises:
+        ValueError: If inputs are outside the bounds, targets are no class indices, or
+            `time_steps` do not fit.
     """
 
     def __init__(
@@ -42,9 +52,11 @@ class Watched(nn.Module):
         super().__init__()
         self.training = False
         self.bounds = model.bounds
-        self.target = target
+        check_indices(target, len(x0))
+        self.target = target.long()
         self.correct: list[Tensor] = []
         self._model = [model]  # hidden from `modules()`: libraries change modes
+        x0 = _within(x0, model.bounds)
         self._x0 = x0
         self._steps = _checked_steps(model, x0, time_steps)
         self.clean = x0 if self._steps is None else x0.index_select(1, self._steps)
@@ -67,6 +79,9 @@ class Watched(nn.Module):
             `[N, K]`.
         """
         logits: Tensor = self._model[0](self._whole(x))
+        if not self.correct:
+            # Once, wherever it is: on a GPU a label that is none stops the process.
+            check_target(self.target.cpu(), logits.unsqueeze(0))
         with torch.no_grad():
             right = logits.argmax(1) == self.target
             score = margin(logits.detach(), self.target).to(self.score)
@@ -152,6 +167,23 @@ def whole_budget(budget: float) -> int:
     if budget != int(budget) or budget < 0:
         raise ValueError(f"Expected `budget` to be a whole number, got {budget}.")
     return int(budget)
+
+
+def _within(x: Tensor, bounds: tuple[float, float]) -> Tensor:
+    """Refuse inputs outside the bounds: attacks would change them beyond budgets."""
+    if not x.numel():
+        return x
+    low, high = bounds
+    least, most = float(x.min()), float(x.max())
+    sizes = [abs(bound) for bound in bounds if math.isfinite(bound)]
+    slack = _ROUNDING * max(sizes, default=0.0)
+    # Not the other way round: comparisons with NaN are False.
+    if not (low - slack <= least and most <= high + slack):
+        raise ValueError(
+            f"Expected `x` within `bounds` [{low:g}, {high:g}], got values from "
+            f"{least:g} to {most:g}."
+        )
+    return x if low <= least and most <= high else x.clamp(low, high)
 
 
 def _checked_steps(

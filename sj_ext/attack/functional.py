@@ -3,17 +3,24 @@
 import torch
 from torch import Tensor
 
+from sj_ext.readout.functional import check_target
+
 
 def margin(logits: Tensor, target: Tensor) -> Tensor:
     """Compute by how much the right class is ahead of the best wrong one.
 
     Args:
         logits: `[N, K]`.
-        target: `[N]`, class indices.
+        target: `[N]`, class indices of any integer type.
 
     Returns:
         `[N]`; negative where the answer is wrong.
+
+    Raises:
+        ValueError: If `target` holds no class of each sample.
     """
+    check_target(target, logits.unsqueeze(0))
+    target = target.long()
     right = logits.gather(1, target[:, None])
     wrong = logits.scatter(1, target[:, None], -torch.inf)
     return right.squeeze(1) - wrong.amax(1)

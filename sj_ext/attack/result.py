@@ -61,9 +61,12 @@ class RobustnessResult:
 
     @property
     def by_probe(self) -> Tensor:
-        """Accuracy left by each surrogate alone, over its restarts, `[B, P]`."""
+        """Accuracy left by each surrogate alone, `[B, P]`, float64.
+
+        Over its steps, its restarts and all budgets up to each, as `accuracy` is.
+        """
         worst = self.runs.all(3).all(2) & self.clean
-        return worst.double().mean(2)
+        return _no_larger_budget_does_less(worst).double().mean(2)
 
     def merged(self, other: "RobustnessResult") -> "RobustnessResult":
         """Put the samples of the same attack on other samples behind these.
@@ -113,5 +116,9 @@ class RobustnessResult:
         """Samples right at every step up to s in all runs, `[B, S, N]`, bool."""
         right = self.runs.all(2).all(1)
         so_far = right.to(torch.uint8).cummin(1).values.bool() & self.clean
-        # A larger budget allows what a smaller one does.
-        return so_far.to(torch.uint8).cummin(0).values.bool()
+        return _no_larger_budget_does_less(so_far)
+
+
+def _no_larger_budget_does_less(right: Tensor) -> Tensor:
+    """Count a sample right where it is at all budgets so far, `[B, ...]`."""
+    return right.to(torch.uint8).cummin(0).values.bool()

@@ -1,6 +1,7 @@
 """One attack on one batch, and robust accuracy: the worst of many, sample by sample."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor
 from sj_ext.attack.adapter import Attackable, Probe
 from sj_ext.attack.base import Attack, Watched
 from sj_ext.attack.result import RobustnessResult
+from sj_ext.readout.functional import check_indices, check_target
 from sj_ext.registry import create
 
 PROBES: tuple[Probe, ...] = (
@@ -63,20 +65,23 @@ def perturb(
 
     Args:
         model: The network under attack.
-        x: `[N, ...]`, as `model` takes it.
+        x: `[N, ...]`, as `model` takes it, within its bounds.
         target: `[N]`, class indices.
         attack: As in `build_attack`.
         budget: How far inputs may be changed, in the attack's norm.
         time_steps: Which steps of frames may be changed; None is all.
-        seed: Of all that the attack draws.
+        seed: Of all that the attack draws, and of what the network does.
 
     Returns:
         `[N, ...]`: of all that the attack tried on a sample, what came nearest to a
         wrong answer or went farthest beyond it.
+
+    Raises:
+        ValueError: If an argument is outside its range, or inputs outside the bounds.
     """
     generator = torch.Generator().manual_seed(seed)
     watched = Watched(model, x, target, time_steps)
-    with model.ready():
+    with model.ready(), _drawing(seed, x.device):
         build_attack(attack).run(watched, _checked(budget), generator)
     return watched.strongest
 
@@ -102,7 +107,8 @@ def robust_accuracy(
 
     Args:
         model: The network under attack; its own probe gives way to `probes`.
-        batches: `(x, target)`: `[N, ...]` as `model` takes it, and `[N]`.
+        batches: `(x, target)`: `[N, ...]` as `model` takes it, within its bounds, and
+            `[N]`, class indices.
         attack: As in `build_attack`.
         budgets: Increasing, in the attack's norm.
         probes: Surrogates to attack through, each as in `attackable`: at least four
@@ -110,14 +116,15 @@ def robust_accuracy(
             gradients does not use them.
         restarts: How often each attack runs on each sample.
         time_steps: Which steps of frames may be changed; None is all.
-        seed: Of all that the attacks draw.
+        seed: Of all that the attacks draw, and of what the network does.
         keep_inputs: Whether the result holds the strongest inputs.
 
     Returns:
         What each run achieved, and the worst case.
 
     Raises:
-        ValueError: If an argument is outside its range, or there is no batch.
+        ValueError: If an argument is outside its range, inputs are outside the bounds,
+            or there is no batch.
     """
     attack = build_attack(attack)
     if restarts < 1 or not probes:
@@ -135,10 +142,11 @@ def robust_accuracy(
     )
     generator = torch.Generator().manual_seed(seed)
     found: RobustnessResult | None = None
-    for x, target in batches:
-        one = _attacked(
-            models, x, target, attack, budgets, restarts, time_steps, generator
-        )
+    for number, (x, target) in enumerate(batches):
+        with _drawing(seed + number, x.device):
+            one = _attacked(
+                models, x, target, attack, budgets, restarts, time_steps, generator
+            )
         if not keep_inputs:
             one.inputs = None
         found = one if found is None else found.merged(one)
@@ -157,8 +165,11 @@ def _attacked(
     time_steps: Sequence[int] | None,
     generator: torch.Generator,
 ) -> RobustnessResult:
+    check_indices(target, len(x))
     with torch.no_grad():
-        clean = models[0](x).argmax(1) == target
+        logits = models[0](x)
+        check_target(target.cpu(), logits.unsqueeze(0))
+        clean = logits.argmax(1) == target
     correct: list[list[list[Tensor]]] = [[] for _ in budgets]
     strongest = [x.clone() for _ in budgets]
     score = [torch.full((len(x),), torch.inf, device=x.device) for _ in budgets]
@@ -196,6 +207,14 @@ def _attacked(
         runs=runs_of_all.cpu(),
         inputs=torch.stack(strongest).cpu(),
     )
+
+
+@contextmanager
+def _drawing(seed: int, device: torch.device) -> Iterator[None]:
+    """Seed what a network draws from torch's generators, such as masks; put them back."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield
 
 
 def _checked(budget: float) -> float:

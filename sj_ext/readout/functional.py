@@ -132,6 +132,26 @@ def check_target(target: Tensor, logits: Tensor) -> None:
             outside [0, K).
     """
     _, samples, classes = logits.shape
+    check_indices(target, samples)
+    if target.device.type == "cpu" and samples:
+        lowest, highest = int(target.min()), int(target.max())
+        if lowest < 0 or highest >= classes:
+            raise ValueError(
+                f"Expected `target` in [0, {classes}), got labels from {lowest} to "
+                f"{highest}."
+            )
+
+
+def check_indices(target: Tensor, samples: int) -> None:
+    """Refuse targets that cannot be class indices, whatever the classes are.
+
+    Args:
+        target: What came.
+        samples: N.
+
+    Raises:
+        ValueError: If `target` is not `[N]`, or not of an integer type.
+    """
     if target.shape != (samples,):
         raise ValueError(
             f"Expected `target` of shape [N={samples}], got {list(target.shape)}."
@@ -140,10 +160,3 @@ def check_target(target: Tensor, logits: Tensor) -> None:
         raise ValueError(
             f"Expected `target` to hold class indices, got dtype {target.dtype}."
         )
-    if target.device.type == "cpu" and samples:
-        lowest, highest = int(target.min()), int(target.max())
-        if lowest < 0 or highest >= classes:
-            raise ValueError(
-                f"Expected `target` in [0, {classes}), got labels from {lowest} to "
-                f"{highest}."
-            )

@@ -6,7 +6,9 @@ from typing import Literal
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sj_ext.readout.functional import check_logits
 from sj_ext.readout.losses import (
+    check_hard_or_soft,
     check_lambda,
     check_strength,
     temporal_concentration_loss,
@@ -44,7 +46,7 @@ class ReadoutLoss(nn.Module):
             readout: What answers are read out with.
 
         Returns:
-            A scalar: the mean over samples.
+            A scalar: the mean over samples, where a loss does not say otherwise.
         """
         raise NotImplementedError
 
@@ -71,7 +73,13 @@ class CrossEntropyLoss(ReadoutLoss):
 
         Returns:
             A scalar: the mean over samples.
+
+        Raises:
+            ValueError: If a shape does not fit, or the target is no class, and no
+                probabilities, of each sample.
         """
+        check_logits(logits, len(logits))
+        check_hard_or_soft(logits, target)
         smoothing = self.label_smoothing
         return F.cross_entropy(readout(logits), target, label_smoothing=smoothing)
 
@@ -121,6 +129,8 @@ class TemporalEfficientTrainingLoss(ReadoutLoss):
 class TemporalConcentrationLoss(ReadoutLoss):
     """`temporal_concentration_loss` as a module, on the prefixes of the readout.
 
+    It is a loss of the batch as a whole, not a mean over samples: see there.
+
     Args:
         strength: How much the centroid counts beside the cross-entropy, at least 0.
         direction: Where the centroid is to move, `"early"` or `"late"`.
@@ -150,7 +160,7 @@ class TemporalConcentrationLoss(ReadoutLoss):
             readout: What answers are read out with.
 
         Returns:
-            A scalar.
+            A scalar, of the batch as a whole.
         """
         return temporal_concentration_loss(
             logits,

@@ -44,7 +44,7 @@ def temporally_weighted_cross_entropy(
         ValueError: If a shape does not fit, or the target is no class of each sample.
     """
     check_logits(x_seq, len(weight))
-    _check(x_seq, target)
+    check_hard_or_soft(x_seq, target)
     output = weighted_mean_over_time(x_seq, weight[: len(x_seq)])
     return F.cross_entropy(output, target, label_smoothing=label_smoothing)
 
@@ -80,7 +80,7 @@ def temporal_efficient_training_loss(
     """
     check_lambda(lambda_)
     check_logits(x_seq, len(x_seq))
-    _check(x_seq, target)
+    check_hard_or_soft(x_seq, target)
     of_steps = target.repeat(len(x_seq), *[1] * (target.ndim - 1))
     loss = F.cross_entropy(
         x_seq.flatten(0, 1), of_steps, label_smoothing=label_smoothing
@@ -123,6 +123,10 @@ def temporal_concentration_loss(
     whether I_t follows is to be measured with `TemporalFisher` and its nulls, with the
     accuracy of the prefixes beside it.
 
+    C is a ratio of sums over the batch and no mean over samples: the mean of the losses
+    of parts of a batch is not the loss of the batch. Gradients that are averaged over
+    processes, or over batches before a step, are those of another loss.
+
     Args:
         x_seq: Logits, `[T, N, K]`.
         target: `[N]`, class indices, or `[N, K]`, probabilities.
@@ -132,7 +136,7 @@ def temporal_concentration_loss(
         label_smoothing: As in `torch.nn.functional.cross_entropy`.
 
     Returns:
-        A scalar.
+        A scalar, of the batch as a whole.
 
     Raises:
         ValueError: If an argument is outside its range, a shape does not fit, or the
@@ -140,7 +144,7 @@ def temporal_concentration_loss(
     """
     check_strength(strength, direction)
     check_logits(x_seq, len(x_seq))
-    _check(x_seq, target)
+    check_hard_or_soft(x_seq, target)
     prefixes = mean_over_prefixes(x_seq) if readout is None else readout.prefixes(x_seq)
     loss = F.cross_entropy(prefixes[-1], target, label_smoothing=label_smoothing)
     if strength == 0:
@@ -199,7 +203,8 @@ def check_strength(strength: float, direction: str) -> None:
         )
 
 
-def _check(x_seq: Tensor, target: Tensor) -> None:
+def check_hard_or_soft(x_seq: Tensor, target: Tensor) -> None:
+    """Refuse targets that are no class, or no probabilities, of each sample."""
     if is_soft(target, x_seq):
         check_soft_target(target)
     else:

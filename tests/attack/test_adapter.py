@@ -4,11 +4,11 @@ import copy
 
 import pytest
 import torch
-from spikingjelly.activation_based import functional, neuron, surrogate
+from spikingjelly.activation_based import functional, layer, neuron, surrogate
 
 from sj_ext.attack import attackable, perturb
 from sj_ext.readout import TemporallyWeightedOutput
-from sj_ext.surrogate import dense
+from sj_ext.surrogate import BernoulliMask, MaskedSurrogate, dense
 from tests.attack.networks import counts, images, masked_network, network
 
 
@@ -60,6 +60,34 @@ def test_what_an_encoder_draws_is_the_same_in_every_call():
     with model.ready():
         assert torch.equal(model(images()), model(images()))
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_an_encoder_that_is_a_module_is_fresh_in_every_call_and_left_as_it_was():
+    class Encoder(torch.nn.Sequential):
+        def forward(self, x):
+            return super().forward(x.expand(4, *x.shape).contiguous())
+
+    torch.manual_seed(0)
+    encoder = Encoder(
+        layer.Conv2d(2, 2, 3, padding=1),
+        layer.BatchNorm2d(2),
+        neuron.LIFNode(
+            v_threshold=0.3,
+            surrogate_function=MaskedSurrogate("ATan", BernoulliMask(0.999)),
+        ),
+    )
+    functional.set_step_mode(encoder, "m")
+    encoder(images()).sum().backward()
+    functional.detach_net(encoder)
+    model = attackable(network(), encoder=encoder)
+    before = found(encoder)
+    x = images().requires_grad_()
+    first = model(x)
+    first.sum().backward()
+    assert x.grad.abs().sum() > 0
+    assert torch.equal(first, model(x))
+    assert torch.equal(model.frames(x), model.frames(x))
+    assert_same(before, found(encoder))
 
 
 def test_any_readout_makes_the_logits():

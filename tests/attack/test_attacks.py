@@ -17,6 +17,7 @@ from sj_ext.attack import (
     gaussian_blur,
     gaussian_noise,
     perturb,
+    robust_accuracy,
 )
 from sj_ext.attack.functional import (
     distance,
@@ -24,7 +25,13 @@ from sj_ext.attack.functional import (
     project_events,
     project_l0,
 )
-from tests.attack.networks import answers, counts, images, network
+from tests.attack.networks import (
+    answers,
+    counts,
+    images,
+    masked_network,
+    network,
+)
 
 ATTACKS = [
     FGSM("linf"),
@@ -167,6 +174,82 @@ def test_fractions_of_events_are_refused():
             perturb(modelled(), x, torch.zeros(2).long(), attack, budget=3)
     with pytest.raises(ValueError, match=r"whole number, got 1\.5"):
         perturb(modelled(), counts(2), torch.zeros(2).long(), "events", budget=1.5)
+
+
+@pytest.mark.parametrize("attack", ATTACKS, ids=repr)
+def test_no_attack_takes_inputs_outside_the_bounds(attack):
+    x, target = counts(2), torch.zeros(2).long()
+    message = r"Expected `x` within `bounds` \[0, 1\], got values from 0 to 5\."
+    with pytest.raises(ValueError, match=message):
+        perturb(attackable(network()), x, target, attack, budget=1)
+    with pytest.raises(ValueError, match="within `bounds`"):
+        robust_accuracy(
+            attackable(network()), [(x, target)], attack, budgets=[1], probes=[None]
+        )
+    x[0, 0, 0, 0, 0] = torch.nan
+    with pytest.raises(ValueError, match="got values from nan to nan"):
+        perturb(modelled(), x, target, attack, budget=1)
+
+
+@pytest.mark.parametrize("attack", ["pgd", "fgsm", "sparse"])
+def test_what_rounding_put_outside_the_bounds_is_attacked_from_within(attack):
+    model, x = attackable(network(), T=2), images(2)
+    x[0, 0, 0, 0], x[1, 0, 0, 0] = 1 + 1e-6, -1e-6
+    new = perturb(model, x, torch.zeros(2).long(), attack, budget=0)
+    assert torch.equal(new, x.clamp(0, 1))
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        (torch.full((2, 3), 1 / 3), r"Expected `target` of shape \[N=2\]"),
+        (torch.zeros(2), "Expected `target` to hold class indices"),
+        (
+            torch.tensor([0, 3]),
+            r"Expected `target` in \[0, 3\), got labels from 0 to 3",
+        ),
+        (
+            torch.tensor([-100, 1]),
+            r"Expected `target` in \[0, 3\), got labels from -100",
+        ),
+    ],
+)
+def test_targets_that_are_no_class_of_each_sample_are_refused(target, message):
+    x = counts(2)
+    with pytest.raises(ValueError, match=message):
+        perturb(modelled(), x, target, "pgd", budget=1)
+    with pytest.raises(ValueError, match=message):
+        robust_accuracy(modelled(), [(x, target)], "pgd", budgets=[1])
+    with pytest.raises(ValueError, match=message):
+        margin(modelled()(x), target)
+
+
+def test_labels_of_any_integer_type_are_attacked_alike():
+    x, target = counts(2), torch.tensor([0, 2])
+    for attack in (PGD(steps=2), EventAttack(steps=2)):
+        wide, narrow = (
+            perturb(modelled(), x, labels, attack, budget=2)
+            for labels in (target, target.int())
+        )
+        assert torch.equal(wide, narrow)
+
+
+@pytest.mark.parametrize("attack", ATTACKS, ids=repr)
+def test_an_attack_repeats_where_the_network_itself_draws(attack):
+    net = masked_network(p=0.5)
+    x, target = counts(3, T=2), torch.zeros(3).long()
+    model = attackable(net, bounds=(0.0, 5.0))
+    found = []
+    for state in (1, 2):
+        torch.manual_seed(state)
+        before = torch.get_rng_state()
+        with model.ready():
+            net[2].surrogate_function.mask_active = True
+            net[2].surrogate_function.train()
+            new = perturb(model, x, target, attack, budget=UP_TO[attack.norm])
+        found.append(new)
+        assert torch.equal(torch.get_rng_state(), before)
+    assert torch.equal(*found)
 
 
 def test_what_cannot_be_attacked_is_refused():

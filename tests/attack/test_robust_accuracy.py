@@ -3,7 +3,13 @@
 import pytest
 import torch
 
-from sj_ext.attack import PGD, attackable, perturb, robust_accuracy
+from sj_ext.attack import (
+    PGD,
+    RobustnessResult,
+    attackable,
+    perturb,
+    robust_accuracy,
+)
 from sj_ext.attack.search import PROBES
 from sj_ext.surrogate.probe import build_probe, probe_name
 from tests.attack.networks import answers, counts, masked_network
@@ -33,6 +39,7 @@ def test_the_worst_case_is_at_most_what_each_run_leaves(example):
     assert (found.accuracy[:, None] <= found.by_probe).all()
     each = found.runs.all(3).double().mean(3)
     assert (found.by_probe[..., None] <= each).all()
+    assert (found.by_probe[1:] <= found.by_probe[:-1]).all()
     assert (found.accuracy[1:] <= found.accuracy[:-1]).all()
     assert (found.accuracy < 1).any()
 
@@ -43,6 +50,21 @@ def test_by_hand_it_is_the_same(example):
         for n in range(8):
             wrong = bool((~found.runs[: number + 1, ..., n]).any())
             assert bool(found.correct[number, n]) is not wrong
+
+
+def test_a_surrogate_alone_keeps_what_it_found_with_a_smaller_budget():
+    # Sample 0 is lost at the first budget only, sample 1 at the second only.
+    runs = torch.tensor([[False, True, True], [True, False, True]])
+    found = RobustnessResult(
+        attack={},
+        norm="linf",
+        budgets=BUDGETS,
+        probes=("own",),
+        clean=torch.tensor([True, True, True]),
+        runs=runs[:, None, None, None],
+    )
+    assert found.by_probe.flatten().tolist() == pytest.approx([2 / 3, 1 / 3])
+    assert torch.equal(found.by_probe[:, 0], found.accuracy)
 
 
 def test_the_curve_over_steps_never_rises_and_ends_at_the_accuracy(example):

@@ -245,6 +245,37 @@ def test_targets_that_do_not_fit_are_refused(batch, target, message):
             loss(logits, target)
 
 
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        (
+            torch.tensor([-100, 1]),
+            r"Expected `target` in \[0, 3\), got labels from -100",
+        ),
+        (
+            torch.tensor([0, 3]),
+            r"Expected `target` in \[0, 3\), got labels from 0 to 3",
+        ),
+        (torch.full((2, 3), 0.5), "Expected soft `target` .* sums from 1.5 to 1.5"),
+        (torch.zeros(2), "Expected `target` to hold class indices"),
+    ],
+)
+@pytest.mark.parametrize("name", sj_ext.available("loss"))
+def test_every_registered_loss_refuses_targets_that_do_not_fit(name, target, message):
+    loss = sj_ext.create("loss", name)
+    with pytest.raises(ValueError, match=message):
+        loss(torch.zeros(T, 2, K), target, RateReadout(T))
+
+
+def test_the_concentration_loss_of_a_batch_is_no_mean_over_its_parts(batch):
+    logits, target = batch
+    whole, first, second = (
+        temporal_concentration_loss(logits[:, part], target[part])
+        for part in (slice(None), slice(0, N // 2), slice(N // 2, None))
+    )
+    assert float(whole) != pytest.approx(float(first + second) / 2, abs=1e-6)
+
+
 def test_one_configuration_key_chooses_the_loss():
     assert sj_ext.available("loss") == [
         "cross_entropy",
