@@ -164,7 +164,7 @@ def by_surrogate(summary: Summary) -> Figure:
 
 
 def corruptions(summary: Summary, noise: list[float], blur: list[float]) -> Figure:
-    """Draw accuracy under noise and blur, on all steps and on halves.
+    """Draw accuracy under noise and blur, on all steps and, of recordings, on halves.
 
     Args:
         summary: Of the study.
@@ -177,18 +177,26 @@ def corruptions(summary: Summary, noise: list[float], blur: list[float]) -> Figu
     strengths = [("noise", n, s) for n, s in enumerate(noise)]
     strengths += [("blur", n, s) for n, s in enumerate(blur)]
     figure, panels = _panels(len(strengths))
+    arms = summary["arms"]
+    measured = next(iter(arms.values()))["corruptions"]
     for panel, (kind, index, strength) in zip(panels, strengths, strict=True):
-        for number, when in enumerate(("all steps", "first half", "second half")):
+        # Images that stand still have no halves.
+        times = [
+            when
+            for when in ("all steps", "first half", "second half")
+            if f"{kind}, {when}" in measured
+        ]
+        for number, when in enumerate(times):
             left = np.array(
                 [
                     [
                         values[index]
                         for values in found["corruptions"][f"{kind}, {when}"]
                     ]
-                    for found in summary["arms"].values()
+                    for found in arms.values()
                 ]
             )
-            x = np.arange(len(left)) + 0.27 * (number - 1)
+            x = np.arange(len(left)) + 0.27 * (number - (len(times) - 1) / 2)
             panel.bar(
                 x,
                 left.mean(1),
@@ -198,7 +206,7 @@ def corruptions(summary: Summary, noise: list[float], blur: list[float]) -> Figu
                 color=f"C{number}",
                 alpha=0.7,
             )
-        _name_arms(panel, list(summary["arms"]))
+        _name_arms(panel, list(arms))
         panel.set(title=f"{kind} {strength:g}", ylim=(0, 1.02))
     panels[0].set_ylabel("accuracy")
     panels[0].legend(fontsize="x-small", loc="lower left")

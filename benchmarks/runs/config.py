@@ -189,6 +189,9 @@ class LossConfig:
     Attributes:
         name: A registered loss, see `sj_ext.available("loss")`.
         kwargs: Its arguments, but `label_smoothing`, which is in `optimization`.
+
+    `temporal_concentration` is no mean over samples, so that it takes one process and
+    one batch for each step of the optimizer.
     """
 
     name: str = "cross_entropy"
@@ -309,6 +312,7 @@ class TrainConfig:
                 "Expected no key `loss.kwargs.label_smoothing`: it is "
                 "`optimization.label_smoothing`."
             )
+        self._check_parts_of_the_loss()
         if not 0 <= self.data.label_noise <= 1:
             raise ConfigError(
                 f"Expected `data.label_noise` in [0, 1], got {self.data.label_noise}."
@@ -327,6 +331,20 @@ class TrainConfig:
         if self.surrogate.calibrate_window is not None:
             _check_calibration(self.surrogate, self.surrogate.calibrate_window)
         check_folder_name(self.name)
+
+    def _check_parts_of_the_loss(self) -> None:
+        """Refuse averaged gradients of a loss that is no mean over samples."""
+        numbers = {
+            "device.devices": self.device.devices,
+            "optimization.accumulate": self.optimization.accumulate,
+        }
+        for key, number in numbers.items():
+            if self.loss.name == "temporal_concentration" and number > 1:
+                raise ConfigError(
+                    f"Expected `{key}` to be 1 with the loss temporal_concentration, "
+                    f"got {number}: it is a ratio of sums over the batch, which is not "
+                    "the mean of its parts."
+                )
 
     @property
     def split(self) -> str:

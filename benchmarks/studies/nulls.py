@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from benchmarks.data.batches import batches
 from benchmarks.data.frames import EventFrames
+from benchmarks.data.transforms import Transform
 from benchmarks.runs.config import OptimizationConfig
 from benchmarks.training.session import Session
 from sj_ext.readout import RateReadout, ReadoutLoss
@@ -75,6 +76,7 @@ def train_in_memory(
     seed: int,
     after_epoch: Callable[[Session], None] | None = None,
     loss: ReadoutLoss | None = None,
+    augment: Transform | None = None,
 ) -> Session:
     """Train on the CPU without a folder: for networks that take seconds.
 
@@ -86,14 +88,22 @@ def train_in_memory(
         seed: Of the order of samples.
         after_epoch: Called before training and after every epoch.
         loss: What is minimised; None is the cross-entropy of the mean over time.
+        augment: Changes the frames of each batch.
 
     Returns:
         The session, ended.
     """
     training = batches(
-        frames, parts["train"], settings.batch_size, shuffle=True, seed=seed
+        frames,
+        parts["train"],
+        settings.batch_size,
+        shuffle=True,
+        seed=seed,
+        augment=augment,
     )
-    validation = batches(frames, parts["validation"], 4 * settings.batch_size)
+    validation = batches(
+        frames, parts["validation"], 4 * settings.batch_size, augment=augment
+    )
     readout = RateReadout(frames.time_steps)
     fabric = Fabric(accelerator="cpu", devices=1)
     session = Session(fabric, net, readout, settings, len(training), loss=loss)

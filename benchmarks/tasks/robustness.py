@@ -58,6 +58,10 @@ def attack(config: RobustnessConfig, reporter: Reporter) -> Path:
         "blur": config.blur,
         "verdict": sentences,
         "attack_cpu_seconds": sum(trial["cpu_seconds"] for trial in trials),
+        "wall_seconds": _add_seconds(
+            folder / "seconds.json",
+            {"training": trained - start, "attacks": attacked - trained},
+        ),
         "environment": environment,
     }
     write_text(folder / "robustness.csv", _csv(trials))
@@ -67,11 +71,20 @@ def attack(config: RobustnessConfig, reporter: Reporter) -> Path:
     write_text(folder / RESULT, json.dumps(content, indent=1) + "\n")
     reporter.line(f"report: {(folder / 'report.html').absolute()}")
     reporter.line(f"plots:  {(folder / 'plots').absolute()}")
+    took = content["wall_seconds"]
     reporter.line(
-        f"took {duration(trained - start)} of training, "
-        f"{duration(attacked - trained)} of attacks"
+        f"took {duration(took['training'])} of training, "
+        f"{duration(took['attacks'])} of attacks"
     )
     return folder
+
+
+def _add_seconds(path: Path, seconds: Mapping[str, float]) -> dict[str, float]:
+    """Add up over the calls that a study took; one that was killed is not in it."""
+    before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    total = {key: before.get(key, 0.0) + more for key, more in seconds.items()}
+    write_text(path, json.dumps(total) + "\n")
+    return total
 
 
 def is_written(config: RobustnessConfig) -> bool:
@@ -156,8 +169,8 @@ def _write_report(
         Picture(
             "steps",
             figures.over_steps(summary),
-            "More steps never help the defender: the worst case so far (black), and "
-            "the iterates of each surrogate alone, means over seeds.",
+            "Accuracy over the steps: the worst case so far (black), which cannot rise, "
+            "and the iterates of each surrogate alone, means over seeds.",
         ),
         Picture(
             "checks",
@@ -177,8 +190,9 @@ def _write_report(
             Picture(
                 "corruptions",
                 figures.corruptions(summary, config.noise, config.blur),
-                "Accuracy under corruptions that nobody chooses, on all time steps or "
-                "on half of them: mean and standard deviation over seeds.",
+                "Accuracy under corruptions that nobody chooses, on all time steps or, "
+                "of recordings, on half of them: mean and standard deviation over "
+                "seeds.",
             )
         )
     write_page(

@@ -53,7 +53,8 @@ def attackable(
         encoder: Inputs are images, which it encodes: `[N, ...]` to `[T, N, ...]`. What
             it draws from torch's generator is the same in every call, so that an
             attack sees one function. One that is a module is treated as the network
-            is: reset, evaluated, dense, and left as it was. Without `T` and `encoder` inputs are frames.
+            is: reset, evaluated, dense, and left as it was. Without `T` and `encoder`
+            inputs are frames.
         bounds: Smallest and largest value of an input, before normalisation. Event
             counts have no largest: any number that the camera might have counted.
         mean: Taken from an input, by channel or for all (channels are the third axis

@@ -164,7 +164,7 @@ def check_count(argument: str, value: int) -> None:
 
 def whole_budget(budget: float) -> int:
     """Refuse a number of values or events that is none."""
-    if budget != int(budget) or budget < 0:
+    if not math.isfinite(budget) or budget != int(budget) or budget < 0:
         raise ValueError(f"Expected `budget` to be a whole number, got {budget}.")
     return int(budget)
 

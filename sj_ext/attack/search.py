@@ -211,7 +211,7 @@ def _attacked(
 
 @contextmanager
 def _drawing(seed: int, device: torch.device) -> Iterator[None]:
-    """Seed what a network draws from torch's generators, such as masks; put them back."""
+    """Seed torch's generators, which a network may draw from; put them back."""
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         yield

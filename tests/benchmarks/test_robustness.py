@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,14 +11,22 @@ import torch
 import benchmarks
 from benchmarks import data
 from benchmarks.__main__ import main
+from benchmarks.data.frames import EventFrames
 from benchmarks.report.readme.robustness import robustness_table
 from benchmarks.runs.config import ConfigError
 from benchmarks.runs.folder import RunFolder
+from benchmarks.runs.progress import Reporter
+from benchmarks.studies.inputs import as_attacked, as_tested, bounds_of, repeats
 from benchmarks.studies.networks import trained_network, trained_readout
 from benchmarks.studies.robustness.config import read
 from benchmarks.studies.robustness.summary import interval, summarized, verdict
-from benchmarks.studies.robustness.trial import accuracy, test_batches
+from benchmarks.studies.robustness.trial import (
+    accuracy,
+    masked_gradients,
+    test_batches,
+)
 from benchmarks.studies.robustness.trials import networks, trial_file
+from benchmarks.tasks.robustness import attack
 from sj_ext.attack import attackable
 
 from .conftest import TIME_STEPS
@@ -99,6 +108,9 @@ def test_it_writes_table_plots_and_report(finished, config):
         "transfer",
         "masked gradients",
     }
+    took = result(finished)["wall_seconds"]
+    assert took["training"] > 0
+    assert took["attacks"] > 0
     assert read(["--config", str(finished / "config.yaml")]).attacks == config.attacks
 
 
@@ -117,7 +129,6 @@ def test_the_worst_case_is_that_of_the_trials(finished, config):
             )
             assert ("masked_gradients" in one) is (arm == "masked + weighted")
             assert ("transfer" in one) is (arm != "base")
-    assert found["checks"]["curves_fall"] is True
 
 
 def test_what_is_attacked_answers_as_the_trained_network_with_its_readout(
@@ -130,15 +141,15 @@ def test_what_is_attacked_answers_as_the_trained_network_with_its_readout(
     checkpoint = RunFolder(training).load_checkpoint()
     assert int(readout.epoch) == int(checkpoint["selected"]["readout"]["epoch"])
     model = attackable(trained_network(training, frames), readout, bounds=(0, 255))
-    everything = test_batches(read_more(config), training, frames)
-    x, target = (torch.cat(part) for part in zip(*everything, strict=True))
+    ((x, target),) = test_batches(read_more(config), training, frames)
+    x = as_attacked(model, x)
     trial = json.loads(trial_file(config, arm, seed).read_text())
     assert accuracy(model, x, target, 5) == pytest.approx(trial["test_accuracy"])
 
 
 def read_more(config):
     config = read(["--config", str(config.folder / "config.yaml")])
-    config.samples = 10_000
+    config.samples = config.batch_size = 10_000
     return config
 
 
@@ -150,7 +161,8 @@ def test_a_lost_trial_alone_is_done_again_and_is_the_same(finished, words, confi
     lost.unlink()
     assert main(["robustness", *words]) == 0
     again = json.loads(lost.read_text())
-    assert before | {"cpu_seconds": 0} == again | {"cpu_seconds": 0}
+    took = {"cpu_seconds": 0, "wall_seconds": 0}
+    assert before | took == again | took
     assert all(files[n].stat().st_mtime_ns == t for n, t in times.items())
 
 
@@ -159,8 +171,126 @@ def test_the_readme_says_what_the_study_found(finished):
     found["environment"]["commit"] = found["environment"]["commit"] or "0" * 40
     text = robustness_table(found)
     assert "| masked + weighted |" in text
+    assert "linf 1 and 2 queries, events 1 and no random search" in " ".join(
+        text.split()
+    )
     assert "through its own random" in " ".join(text.split())
     assert max(map(len, text.split("\n\n")[1].splitlines())) <= 88
+
+
+def test_a_result_of_an_older_version_still_renders(finished):
+    found = result(finished)
+    found["environment"]["commit"] = found["environment"]["commit"] or "0" * 40
+    new = {"wall_seconds", "queries", "restarts"}
+    old = {key: value for key, value in found.items() if key not in new}
+    old["checks"] = {**found["checks"], "curves_fall": True}
+    del old["checks"]["more_steps"]
+    text = " ".join(robustness_table(old).split())
+    assert "The attacks took" in text
+    assert "queries" not in text
+    assert "times the steps" not in text
+    assert "times the steps" in " ".join(robustness_table(found).split())
+
+
+def test_more_steps_are_tried_through_the_strongest_surrogate(finished, config):
+    for network in networks(config):
+        trial = json.loads(trial_file(config, *network).read_text())
+        for name, settings in config.attacks.items():
+            found = trial["attacks"][name]
+            longer = found["more_steps"]
+            number = settings.budgets.index(longer["budget"])
+            assert longer["steps"] == 3 * settings.attack["steps"]
+            # One budget: what is found there alone is what is found up to it.
+            assert longer["before"] == min(found["by_probe"][number])
+            assert longer["worst_before"] == found["accuracy"][number]
+            assert longer["worst_after"] <= min(longer["worst_before"], longer["after"])
+
+
+@pytest.mark.parametrize("norm", ["linf", "events"])
+def test_an_attack_through_masks_does_not_depend_on_the_global_state(
+    finished, config, norm
+):
+    training = config.training("masked + weighted", 0)
+    frames = data.load_configured(training.data)
+    readout = trained_readout(training)
+    top = float(frames.frames.max())
+    model = attackable(trained_network(training, frames), readout, bounds=(0, top))
+    loaded = [
+        (as_attacked(model, x), target)
+        for x, target in test_batches(config, training, frames)
+    ]
+    drawn = []
+    for state in (1, 2):
+        torch.manual_seed(state)
+        inputs = []
+        model.register_forward_hook(lambda _, x, __, kept=inputs: kept.append(x[0]))
+        masked_gradients(model, loaded, config, config.attacks[norm])
+        model._forward_hooks.clear()
+        drawn.append(inputs)
+    assert len(drawn[0]) == len(drawn[1]) > 2
+    assert all(map(torch.equal, *drawn))
+
+
+def test_what_was_found_elsewhere_counts_as_the_worst_case_does(finished, config):
+    for network in networks(config):
+        trial = json.loads(trial_file(config, *network).read_text())
+        for found in trial["attacks"].values():
+            for key in ("transfer", "masked_gradients"):
+                left = found.get(key, [])
+                assert all(share <= found["clean_accuracy"] for share in left)
+                assert left == sorted(left, reverse=True)
+
+
+@pytest.fixture(scope="module")
+def still(words, tmp_path_factory):
+    """The same study of recordings whose first step is shown at all steps."""
+    real = data.load_configured
+
+    def images(settings):
+        found = real(settings)
+        first = found.frames[:, :1].expand_as(found.frames)
+        return EventFrames(first, found.labels, found.names, found.classes)
+
+    output = str(tmp_path_factory.mktemp("still"))
+    more = ["--output", output, "--train.data.resize", "16"]
+    attacks = {"linf": ATTACKS["linf"]}
+    config = read([*words, *more, "--attacks", json.dumps(attacks)])
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(data, "load_configured", images)
+        attack(config, Reporter.silent())
+        yield config
+
+
+def test_where_steps_are_equal_one_image_is_attacked_and_no_half_is_corrupted(still):
+    frames = data.load_configured(still.train.data)
+    assert repeats(frames) == TIME_STEPS
+    for arm, seed in networks(still):
+        trial = json.loads(trial_file(still, arm, seed).read_text())
+        assert set(trial["corruptions"]) == {"noise, all steps", "blur, all steps"}
+    # Samples, channels, and the size to which the training resizes.
+    kept = torch.load(still.folder / "transfer-seed-0.pt", weights_only=True)
+    assert kept["linf"].shape == (1, still.samples, 2, 16, 16)
+    assert (still.folder / "plots" / "corruptions.png").exists()
+
+
+def test_inputs_are_transformed_as_in_the_training_and_so_are_their_bounds(still):
+    frames = data.load_configured(still.train.data)
+    small = replace(still.train.data, resize=5)
+    shown = [b.frames for b in as_tested(small, frames, torch.arange(len(frames)), 7)]
+    assert shown[0].shape[2:] == (2, 5, 5)
+    most = max(float(part.max()) for part in shown)
+    assert bounds_of(small, frames) == (0.0, most)
+    plain = replace(small, resize=None)
+    assert bounds_of(plain, frames) == (0.0, float(frames.frames.max()))
+    assert most < float(frames.frames.max())
+
+
+def test_events_of_resized_recordings_are_refused(words, tmp_path):
+    attacks = {"events": ATTACKS["events"]}
+    more = ["--output", str(tmp_path), "--train.data.resize", "15", "--seeds", "[0, 1]"]
+    config = read([*words, *more, "--attacks", json.dumps(attacks)])
+    with pytest.raises(ValueError, match="Expected event counts, whole numbers"):
+        attack(config, Reporter.silent())
 
 
 def a_trial(arm, seed, left, **more):
@@ -217,6 +347,49 @@ def test_an_attack_that_beats_the_gradients_is_reported(simple):
     )
 
 
+def test_a_network_that_two_surrogates_attack_alike_is_a_tie(simple):
+    trials = []
+    for arm in ("base", "masked"):
+        for seed, other in ((0, 0.5), (1, 0.6)):
+            one = a_trial(arm, seed, 0.5)
+            one["attacks"]["linf"] |= {
+                "probes": ["own", "ATan"],
+                "by_probe": [[0.5, other]],
+            }
+            trials.append(one)
+    sentences = " ".join(verdict(summarized(trials, simple)))
+    assert "own 2, ATan 0, tied 2" in sentences
+
+
+def test_what_masks_alone_hide_is_told_from_what_the_surrogate_does(simple):
+    trials = [a_trial("base", s, 0.5) for s in (0, 1)]
+    trials += [
+        a_trial("masked", s, 0.3, masked_gradients=[0.6], by_probe=[[0.45]])
+        for s in (0, 1)
+    ]
+    sentences = " ".join(verdict(summarized(trials, simple)))
+    assert (
+        "seems to keep 60.0%; through its own surrogate without them 45.0%; the worst "
+        "case through dense surrogates leaves 30.0%"
+    ) in sentences
+
+
+def test_more_steps_that_find_more_are_reported(simple):
+    longer = {"before": 0.5, "worst_before": 0.4}
+    found = [
+        longer | {"after": 0.3, "worst_after": 0.3},
+        longer | {"after": 0.6, "worst_after": 0.4},
+    ]
+    trials = [
+        a_trial(arm, s, 0.5, more_steps=found[s])
+        for arm in ("base", "masked")
+        for s in (0, 1)
+    ]
+    sentences = " ".join(verdict(summarized(trials, simple)))
+    assert "leaves -5.0 points beside what it left before (-20.0 to +10.0)" in sentences
+    assert "worst case in 2 of 4 cases, by at most 10.0 points" in sentences
+
+
 def test_the_interval_is_that_of_student():
     found = interval([0.1, 0.2, 0.6])
     assert found["mean"] == pytest.approx(0.3)
@@ -236,6 +409,14 @@ def test_the_interval_is_that_of_student():
         (
             ["--attacks", '{"a": {"attack": {"name": "pgd"}, "budgets": [2, 1]}}'],
             r"`attacks.a.budgets` to increase",
+        ),
+        (
+            ["--attacks", '{"a": {"attack": {"name": "events"}, "budgets": [1.5]}}'],
+            r"`attacks.a.budgets`: Expected `budget` to be a whole number, got 1.5",
+        ),
+        (
+            ["--attacks", '{"a": {"attack": {"name": "sparse"}, "budgets": [0.5]}}'],
+            r"`attacks.a.budgets`: Expected `budget` to be a whole number, got 0.5",
         ),
         (
             ["--attacks", '{"a": {"attack": {"name": "nn"}, "budgets": [1]}}'],

@@ -64,7 +64,7 @@ def _shifts(by_loss: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
                 [_centroids(a, which)[-1] - _centroids(b, which)[-1] for a, b in pairs],
                 sign=True,
             )
-            for which in ("network", "time-shuffled", "stateless")
+            for which in ("network", "time-shuffled", "stateless", "true-labels")
             if _has(runs, which)
         }
         shuffled = (
@@ -84,7 +84,7 @@ def _shifts(by_loss: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
         sentences.append(
             f"{name}, beside {_PLAIN} of the same seeds: the centroid moves by "
             f"{moved['network']} steps, {shuffled}without state by "
-            f"{moved['stateless']}; "
+            f"{moved['stateless']}, with true labels by {moved['true-labels']}; "
             f"accuracy by {accuracy}."
         )
     return sentences

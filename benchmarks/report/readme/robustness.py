@@ -16,6 +16,7 @@ def robustness_table(result: Mapping[str, Any]) -> str:
     Returns:
         Markdown.
     """
+    from benchmarks.studies.robustness.summary import verdict
     from benchmarks.tasks.robustness import table as of_study
 
     found = of_study(result)
@@ -25,12 +26,37 @@ def robustness_table(result: Mapping[str, Any]) -> str:
         f"simulated test recordings: mean and standard deviation of "
         f"{len(result['seeds'])} seeds, worst case of each sample over all steps of "
         f"attacks through {len(result['probes'])} surrogates "
-        f"({', '.join(result['probes'])}). The attacks took "
-        f"{result['attack_cpu_seconds'] / 60:.0f} minutes of processor time; "
+        f"({', '.join(result['probes'])}).{_effort(result)} {_took(result)}; "
         f"{where(result['environment'])}."
     )
-    verdict = "\n".join(
+    sentences = "\n".join(
         textwrap.fill(sentence, 88, initial_indent="- ", subsequent_indent="  ")
-        for sentence in result["verdict"]
+        # Anew from the figures: what an older version said of them may be less.
+        for sentence in verdict(result)
     )
-    return f"{markdown}\n\n{textwrap.fill(text, 88)}\n\n{verdict}"
+    return f"{markdown}\n\n{textwrap.fill(text, 88)}\n\n{sentences}"
+
+
+def _effort(result: Mapping[str, Any]) -> str:
+    """Say how hard the attacks tried; older results do not."""
+    if "queries" not in result:
+        return ""
+    parts = []
+    for name, restarts in result["restarts"].items():
+        queries = result["queries"][name]
+        search = "no random search" if queries is None else f"{queries} queries"
+        parts.append(f"{name} {restarts} and {search}")
+    return (
+        " Restarts of each attack, and queries of the random search beside it: "
+        f"{', '.join(parts)}."
+    )
+
+
+def _took(result: Mapping[str, Any]) -> str:
+    cpu = f"{result['attack_cpu_seconds'] / 60:.0f} minutes of processor time"
+    if "wall_seconds" not in result:
+        return f"The attacks took {cpu}"
+    training, attacks = (
+        result["wall_seconds"][key] / 60 for key in ("training", "attacks")
+    )
+    return f"Training took {training:.0f} minutes and the attacks {attacks:.0f} ({cpu})"

@@ -13,6 +13,7 @@ from benchmarks.runs.progress import Reporter
 from benchmarks.studies.cka.arms import Arm
 from benchmarks.studies.cka.comparisons import Network, Samples, compare_device
 from benchmarks.studies.cka.config import CkaConfig
+from benchmarks.studies.inputs import as_attacked
 from benchmarks.studies.networks import trained_readout
 from sj_ext.attack import Attackable, attackable, perturb
 from sj_ext.cka import CKA, CKAResult, Side
@@ -73,7 +74,7 @@ def _compare(
     device = compare_device(training)
     net = samples.network(network).to(device)
     readout = trained_readout(training).to(device)
-    model = attackable(net, readout, bounds=samples.bounds)
+    model = attackable(net, readout, bounds=samples.bounds, T=samples.repeats)
     clean = Side(net, feature_layers(net), label="clean", inputs=itemgetter("clean"))
     comparisons = {
         name: CKA(
@@ -85,11 +86,12 @@ def _compare(
     right = dict.fromkeys(("clean", "attacked", "noisy"), 0)
     total = 0
     for inputs, target in _inputs(model, config, samples):
+        shown = {name: model.frames(x) for name, x in inputs.items()}
         for cka in comparisons.values():
-            cka.update(inputs)
+            cka.update(shown)
         for name in right:
             with torch.no_grad():
-                answers = model(inputs[name].transpose(0, 1)).argmax(1)
+                answers = model(inputs[name]).argmax(1)
             right[name] += int((answers == target).sum())
         total += len(target)
     for name, cka in comparisons.items():
@@ -104,13 +106,12 @@ def _inputs(
     attack, budget = config.built_attack()
     device = model.mean.device
     for number, (frames, target) in enumerate(samples.labelled()):
-        # The networks take time first, attacks samples first.
-        x = frames.transpose(0, 1).to(device)
+        x = as_attacked(model, frames).to(device)
         target = target.to(device)
         new = perturb(model, x, target, attack, budget=budget, seed=number)
         noisy = elsewhere(x, new, model.bounds, seed=number)
         inputs = {"clean": x, "attacked": new, "noisy": noisy, "permuted": x.roll(1, 0)}
-        yield {k: v.transpose(0, 1).contiguous() for k, v in inputs.items()}, target
+        yield inputs, target
 
 
 def elsewhere(x: Tensor, new: Tensor, bounds: tuple[float, float], seed: int) -> Tensor:

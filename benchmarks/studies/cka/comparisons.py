@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks import data
-from benchmarks.data.batches import batches
 from benchmarks.data.splits import read_split
 from benchmarks.models import feature_layers
 from benchmarks.runs.config import TrainConfig
 from benchmarks.runs.progress import Reporter
 from benchmarks.studies.cka.arms import Arm
 from benchmarks.studies.cka.config import CkaConfig
+from benchmarks.studies.inputs import as_tested, bounds_of, repeats
 from benchmarks.studies.networks import trained_network, untrained_network
 from sj_ext.cka import CKA, CKAResult, Side
 
@@ -154,6 +154,7 @@ class Samples:
     def __init__(self, arm: Arm, config: CkaConfig) -> None:
         settings = arm.snn[0]
         self._arm = arm
+        self._data = settings.data
         self._frames = data.load_configured(settings.data)
         parts = read_split(settings.split).indices(self._frames.names)
         self._test, self._train = (_shuffled(parts[p]) for p in ("test", "train"))
@@ -161,8 +162,13 @@ class Samples:
 
     @property
     def bounds(self) -> tuple[float, float]:
-        """No event, and the largest count that there is."""
-        return 0.0, float(self._frames.frames.max())
+        """No event, and the largest value that there is."""
+        return bounds_of(self._data, self._frames)
+
+    @property
+    def repeats(self) -> int | None:
+        """Time steps of images that stand still; None of recordings."""
+        return repeats(self._frames)
 
     def test(self) -> Iterator[Tensor]:
         """Go through the test part in batches of equal size, or one more or less."""
@@ -173,7 +179,7 @@ class Samples:
         """As `test`, with the classes of the samples."""
         count = max(1, len(self._test) // self._batch_size)
         for indices in self._test.tensor_split(count):
-            (batch,) = batches(self._frames, indices, len(indices))
+            (batch,) = as_tested(self._data, self._frames, indices, len(indices))
             yield batch.frames, batch.target
 
     def network(self, network: Network) -> nn.Module:
@@ -182,7 +188,8 @@ class Samples:
         if network.trained:
             return trained_network(training, self._frames)
         size = training.optimization.batch_size
-        some = batches(self._frames, self._train[: _CALIBRATION_BATCHES * size], size)
+        first = self._train[: _CALIBRATION_BATCHES * size]
+        some = as_tested(training.data, self._frames, first, size)
         return untrained_network(training, self._frames, (b.frames for b in some))
 
 

@@ -5,21 +5,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from benchmarks import data
-from benchmarks.data.batches import batches
 from benchmarks.data.frames import EventFrames
 from benchmarks.data.label_noise import with_label_noise
 from benchmarks.data.planted_steps import identical_steps
 from benchmarks.data.splits import read_split
+from benchmarks.data.transforms import input_transform
 from benchmarks.models.build import build_network
 from benchmarks.runs.command_line import ConfigError
 from benchmarks.runs.folder import CheckpointError, RunFolder
 from benchmarks.runs.progress import Bar, Reporter
 from benchmarks.studies.fisher.config import Arm, FisherConfig
+from benchmarks.studies.inputs import as_tested
 from benchmarks.studies.networks import untrained_network
 from benchmarks.studies.nulls import (
     stateless_readout,
@@ -213,7 +213,8 @@ class _Measured:
         generator = torch.Generator().manual_seed(_ORDER_SEED)
         train = self._parts["train"]
         some = train[torch.randperm(len(train), generator=generator)]
-        loaded = batches(self._frames, some[: _CALIBRATION_BATCHES * size], size)
+        first = some[: _CALIBRATION_BATCHES * size]
+        loaded = as_tested(self._training.data, self._frames, first, size)
         frames = (batch.frames for batch in loaded)
         return untrained_network(self._training, self._frames, frames)
 
@@ -228,7 +229,8 @@ class _Measured:
         )
         with torch.random.fork_rng(devices=[]):
             torch.random.default_generator.manual_seed(self._training.seed)
-            features = int(np.prod(frames.frames.shape[2:]))
+            (one,) = as_tested(self._training.data, frames, self._test[:1], 1)
+            features = one.frames[0, 0].numel()
             net = stateless_readout(features, len(frames.classes))
 
         def measure(session: Session) -> None:
@@ -245,6 +247,7 @@ class _Measured:
             self._training.seed,
             measure,
             build_loss(self._training),
+            augment=input_transform(self._training.data, training=False),
         )
 
     def _measure(
@@ -262,7 +265,7 @@ class _Measured:
         )
 
         def loaded() -> Iterator[tuple[Tensor, Tensor]]:
-            for batch in batches(frames, self._test, size):
+            for batch in as_tested(self._training.data, frames, self._test, size):
                 yield changed(batch.frames), batch.target
 
         fisher = TemporalFisher(

@@ -13,8 +13,10 @@ from torch.utils.data import DataLoader
 
 from benchmarks.data.batches import Batch, batches
 from benchmarks.data.frames import EventFrames
+from benchmarks.data.transforms import input_transform
 from benchmarks.models.build import build_network
 from benchmarks.runs.config import OptimizationConfig
+from benchmarks.studies.inputs import as_tested
 from benchmarks.studies.pruning.arms import ARMS, Stage, stages
 from benchmarks.studies.pruning.config import PruningConfig, Trial
 from benchmarks.training.session import make_optimizer, warmup_cosine
@@ -65,6 +67,7 @@ class Search:
             self._settings.batch_size,
             shuffle=True,
             seed=trial.seed,
+            augment=input_transform(self.config.train.data, training=False),
             device=self._device,
         )
         torch.manual_seed(trial.seed)
@@ -328,7 +331,8 @@ class Search:
         return [(batch.frames, batch.target.to(self._device)) for batch in loaded]
 
     def _batches(self, indices: Tensor, size: int) -> DataLoader[Batch]:
-        return batches(self._frames, indices, size, device=self._device)
+        data = self.config.train.data
+        return as_tested(data, self._frames, indices, size, self._device)
 
     def _schedule(self) -> ListedSparsity | CubicSparsity:
         if self.trial.target is not None:

@@ -19,6 +19,7 @@ from benchmarks.runs.config import (
 )
 from sj_ext import host
 from sj_ext.attack import Attack
+from sj_ext.attack.base import whole_budget
 from sj_ext.attack.search import PROBES, build_attack
 
 
@@ -141,7 +142,16 @@ class RobustnessConfig:
             raise ConfigError(
                 f"Expected `{key}.budgets` to increase from at least 0, got {budgets}."
             )
+        if built.norm in ("events", "l0"):
+            for budget in budgets:
+                self._check_whole(key, budget)
         at_least(f"{key}.restarts", settings.restarts, 1)
+
+    def _check_whole(self, key: str, budget: float) -> None:
+        try:
+            whole_budget(budget)
+        except ValueError as error:
+            raise ConfigError(f"`{key}.budgets`: {error}") from error
 
     def training(self, arm: str, seed: int) -> TrainConfig:
         """Say how a network of the study is trained.

@@ -9,6 +9,7 @@ import numpy as np
 from scipy import stats
 
 from benchmarks.studies.robustness.config import RobustnessConfig
+from benchmarks.studies.robustness.trial import MORE_STEPS
 
 Trials = Sequence[Mapping[str, Any]]
 """As `benchmarks.studies.robustness.trial.trial` gives them."""
@@ -47,6 +48,8 @@ def summarized(trials: Trials, config: RobustnessConfig) -> dict[str, Any]:
             if arm != config.reference
         },
         "checks": _checks(trials),
+        "queries": {name: a.queries for name, a in config.attacks.items()},
+        "restarts": {name: a.restarts for name, a in config.attacks.items()},
     }
 
 
@@ -118,7 +121,7 @@ def interval(differences: Sequence[float]) -> dict[str, float]:
 def _checks(trials: Trials) -> dict[str, Any]:
     """Count where gradients would have misled the attack."""
     counts = {key: {"beaten": 0, "of": 0, "most": 0.0} for key in ALTERNATIVES}
-    rises, falls = 0.0, True
+    rises = 0.0
     for trial in trials:
         for found in trial["attacks"].values():
             for key in ALTERNATIVES:
@@ -128,13 +131,35 @@ def _checks(trials: Trials) -> dict[str, Any]:
                     counts[key]["of"] += 1
                     counts[key]["beaten"] += theirs < ours - _TOLERANCE
                     counts[key]["most"] = max(counts[key]["most"], ours - theirs)
-            curve = np.array(found["curve"])
-            falls &= bool((np.diff(curve, axis=1) <= _TOLERANCE).all())
             raw = np.array(found["raw_curve"])
-            # From the first step on: a random start is no step.
-            best = np.minimum.accumulate(raw, axis=2)
-            rises = max(rises, float((raw - best)[..., -1].max()))
-    return {"curves_fall": falls, "last_step_above_best": rises, **counts}
+            # The start counts as well: it may be the best that a run has seen.
+            best = raw.min(axis=2)
+            rises = max(rises, float((raw[..., -1] - best).max()))
+    longer = [
+        found["more_steps"]
+        for trial in trials
+        for found in trial["attacks"].values()
+        # A trial of an older version has none.
+        if "more_steps" in found
+    ]
+    checks = {"last_step_above_best": rises, **counts}
+    return checks | ({"more_steps": _longer(longer)} if longer else {})
+
+
+def _longer(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Say what attacks with more steps changed, in shares of the samples."""
+    changes = [one["after"] - one["before"] for one in found]
+    lost = [one["worst_before"] - one["worst_after"] for one in found]
+    return {
+        "times": MORE_STEPS,
+        "of": len(found),
+        "change": fmean(changes),
+        "most": max(changes),
+        "least": min(changes),
+        "beaten": sum(one > _TOLERANCE for one in lost),
+        "worst_lost": fmean(lost),
+        "worst_lost_most": max(lost),
+    }
 
 
 def verdict(summary: Mapping[str, Any]) -> list[str]:
@@ -194,13 +219,19 @@ def _of_masks(summary: Mapping[str, Any]) -> Iterator[str]:
             seems, is_ = (
                 _mean(attack[key], number) for key in ("masked_gradients", "accuracy")
             )
+            twin = _own_dense(summary, attack, number)
             budget = summary["budgets"][name][number]
             survives = _sign(summary["differences"][arm][name]) > 0
             yield (
                 f"{name}, budget {budget:g}: attacked once through its own random "
-                f"masks, {arm} seems to keep {seems:.1%}; the worst case through dense "
-                f"surrogates leaves {is_:.1%}, where {summary['reference']} keeps "
-                f"{base:.1%}. "
+                f"masks, {arm} seems to keep {seems:.1%}; "
+                + (
+                    ""
+                    if twin is None
+                    else f"through its own surrogate without them {twin:.1%}; "
+                )
+                + f"the worst case through dense surrogates leaves {is_:.1%}, where "
+                f"{summary['reference']} keeps {base:.1%}. "
                 + (
                     "An advantage over it survives dense surrogates."
                     if survives
@@ -209,9 +240,20 @@ def _of_masks(summary: Mapping[str, Any]) -> Iterator[str]:
             )
 
 
+def _own_dense(
+    summary: Mapping[str, Any], attack: Mapping[str, Any], number: int
+) -> float | None:
+    """Give what the network's own surrogate leaves, dense: masks alone differ."""
+    if "own" not in summary["probes"]:
+        return None
+    own = summary["probes"].index("own")
+    return fmean(by_budget[number][own] for by_budget in attack["by_probe"])
+
+
 def _of_surrogates(summary: Mapping[str, Any]) -> Iterator[str]:
     for name, number in summary["main"].items():
-        gaps, best = [], []
+        gaps: list[float] = []
+        best: list[int | None] = []
         for found in summary["arms"].values():
             attack = found["attacks"][name]
             for probes, worst in zip(
@@ -219,9 +261,11 @@ def _of_surrogates(summary: Mapping[str, Any]) -> Iterator[str]:
             ):
                 alone = probes[number]
                 gaps.append(min(alone) - worst[number])
-                best.append(int(np.argmin(alone)))
+                winners = [i for i, a in enumerate(alone) if a <= min(alone)]
+                best.append(winners[0] if len(winners) == 1 else None)
         names = summary["probes"]
         wins = ", ".join(f"{n} {best.count(i)}" for i, n in enumerate(names))
+        wins += f", tied {best.count(None)}"
         yield (
             f"{name}: the strongest single surrogate leaves {100 * fmean(gaps):.1f} "
             f"points more than all together. Networks of which each was strongest: "
@@ -252,11 +296,27 @@ def _of_checks(summary: Mapping[str, Any]) -> Iterator[str]:
                 f"{subject} finds more than the gradient attacks in none of "
                 f"{counted['of']} cases."
             )
+    if "more_steps" in checks:
+        yield from _of_more_steps(checks["more_steps"])
     yield (
-        "The worst case so far "
-        + ("never rises" if checks["curves_fall"] else "RISES")
-        + " with the steps; the last step of a single run is at most "
+        "The last step of a single run is at most "
         f"{100 * checks['last_step_above_best']:.1f} points above its best one."
+    )
+
+
+def _of_more_steps(longer: Mapping[str, Any]) -> Iterator[str]:
+    beaten = (
+        f"in {longer['beaten']} of {longer['of']} cases, by at most "
+        f"{100 * longer['worst_lost_most']:.1f} points: there the robust accuracy is "
+        "still too high"
+        if longer["beaten"]
+        else f"in none of {longer['of']} cases"
+    )
+    yield (
+        f"With {longer['times']} times the steps, the surrogate that was strongest "
+        f"leaves {100 * longer['change']:+.1f} points beside what it left before "
+        f"({100 * longer['least']:+.1f} to {100 * longer['most']:+.1f}). They take "
+        f"samples from the worst case {beaten}."
     )
 
 

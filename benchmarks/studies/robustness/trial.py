@@ -10,17 +10,18 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks import data
-from benchmarks.data.batches import batches
 from benchmarks.data.frames import EventFrames
 from benchmarks.data.splits import read_split
 from benchmarks.runs.config import TrainConfig
 from benchmarks.runs.device import device_of
 from benchmarks.runs.environment import describe_environment
 from benchmarks.runs.folder import RunFolder
+from benchmarks.studies.inputs import as_attacked, as_tested, bounds_of, repeats
 from benchmarks.studies.networks import trained_network, trained_readout
 from benchmarks.studies.robustness.config import AttackConfig, RobustnessConfig
 from sj_ext.attack import (
     Attackable,
+    RobustnessResult,
     attackable,
     gaussian_blur,
     gaussian_noise,
@@ -31,7 +32,11 @@ from sj_ext.files import replace_file
 from sj_ext.surrogate import MaskedSurrogate
 
 Batches = list[tuple[Tensor, Tensor]]
-"""Inputs `[N, T, C, H, W]` and targets `[N]`."""
+"""Inputs `[N, T, C, H, W]`, or images `[N, C, H, W]`, and targets `[N]`."""
+
+MORE_STEPS = 3
+"""How many times the steps of the attack the check takes that more of them find no
+more."""
 
 
 def trial(
@@ -49,23 +54,35 @@ def trial(
     Returns:
         As JSON has it: accuracies by attack and budget.
     """
-    start = time.process_time()
+    start, wall = time.process_time(), time.perf_counter()
     training = config.training(arm, seed)
     frames = data.load_configured(training.data)
     device = device_of(training.device)
     net = trained_network(training, frames).to(device)
     readout = trained_readout(training).to(device)
-    model = attackable(net, readout, bounds=(0.0, float(frames.frames.max())))
+    model = attackable(
+        net, readout, bounds=bounds_of(training.data, frames), T=repeats(frames)
+    )
     loaded = [
-        (x.to(device), target.to(device))
+        (as_attacked(model, x).to(device), target.to(device))
         for x, target in test_batches(config, training, frames)
     ]
-    is_reference = arm == config.reference
+    is_reference, size = arm == config.reference, config.batch_size
     found, inputs = {}, {}
     for name, settings in config.attacks.items():
-        found[name], inputs[name] = _attacked(
-            model, loaded, config, settings, keep=is_reference
+        result = robust_accuracy(
+            model,
+            loaded,
+            settings.built(),
+            budgets=settings.budgets,
+            probes=config.probes,
+            restarts=settings.restarts,
+            seed=config.seed,
+            keep_inputs=is_reference,
         )
+        found[name], inputs[name] = result.summary(), result.inputs
+        found[name] |= _black_box(model, loaded, config, settings)
+        found[name] |= more_steps(model, loaded, config, settings, result)
         masked = masked_gradients(model, loaded, config, settings)
         if masked is not None:
             found[name]["masked_gradients"] = masked
@@ -76,10 +93,13 @@ def trial(
         kept = torch.load(transfer, map_location="cpu", weights_only=True)
         target = torch.cat([target for _, target in loaded])
         for name, tensors in kept.items():
-            found[name]["transfer"] = [
-                accuracy(model, x.to(target.device).float(), target, config.batch_size)
-                for x in tensors
-            ]
+            found[name]["transfer"] = _left(
+                right(model, torch.cat([x for x, _ in loaded]), target, size),
+                [
+                    right(model, x.to(target.device).float(), target, size)
+                    for x in tensors
+                ],
+            )
     return {
         "arm": arm,
         "seed": seed,
@@ -90,6 +110,7 @@ def trial(
         "device": str(device),
         "environment": describe_environment(),
         "cpu_seconds": time.process_time() - start,
+        "wall_seconds": time.perf_counter() - wall,
     }
 
 
@@ -104,48 +125,92 @@ def test_batches(
         frames: All samples.
 
     Returns:
-        Batches, samples first.
+        Batches: frames `[T, N, C, H, W]`, transformed as in the training, and targets.
     """
     indices = read_split(training.split).indices(frames.names)["test"]
     indices = torch.as_tensor(indices)
     order = torch.randperm(len(indices), generator=torch.Generator().manual_seed(0))
     chosen = indices[order[: config.samples]]
-    return [
-        (batch.frames.transpose(0, 1).contiguous(), batch.target)
-        for batch in batches(frames, chosen, config.batch_size)
-    ]
+    loaded = as_tested(training.data, frames, chosen, config.batch_size)
+    return [(batch.frames, batch.target) for batch in loaded]
 
 
-def _attacked(
+def _black_box(
     model: Attackable,
     loaded: Batches,
     config: RobustnessConfig,
     settings: AttackConfig,
-    keep: bool,
-) -> tuple[dict[str, Any], Tensor | None]:
-    result = robust_accuracy(
+) -> dict[str, Any]:
+    black_box = settings.black_box()
+    if black_box is None:
+        return {}
+    searched = robust_accuracy(
         model,
         loaded,
-        settings.built(),
+        black_box,
         budgets=settings.budgets,
-        probes=config.probes,
+        restarts=1,
+        seed=config.seed,
+    )
+    return {"black_box": searched.accuracy.tolist()}
+
+
+def more_steps(
+    model: Attackable,
+    loaded: Batches,
+    config: RobustnessConfig,
+    settings: AttackConfig,
+    result: RobustnessResult,
+) -> dict[str, Any]:
+    """Attack once more with `MORE_STEPS` times the steps, which must not find more.
+
+    At the budget that leaves the network right on about half, through the surrogate
+    that found most there.
+
+    Args:
+        model: The network under attack.
+        loaded: What is attacked.
+        config: Of the study.
+        settings: Of the attack.
+        result: Of the attack.
+
+    Returns:
+        What a trial has as `"more_steps"`: budget, surrogate and steps; accuracy
+        through that surrogate alone with as many steps as before and with more; and the
+        worst case without these and with them. Empty for an attack without steps.
+    """
+    attack = settings.built().config()
+    if "steps" not in attack:
+        return {}
+    number = int((result.accuracy - 0.5).abs().argmin())
+    # At this budget alone: more steps are not tried at smaller ones.
+    alone = result.runs[number].all(2).all(1) & result.clean
+    probe = int(alone.sum(1).argmin())
+    attack["steps"] *= MORE_STEPS
+    longer = robust_accuracy(
+        model,
+        loaded,
+        attack,
+        budgets=settings.budgets[number : number + 1],
+        probes=[config.probes[probe]],
         restarts=settings.restarts,
         seed=config.seed,
-        keep_inputs=keep,
     )
-    found = result.summary()
-    black_box = settings.black_box()
-    if black_box is not None:
-        searched = robust_accuracy(
-            model,
-            loaded,
-            black_box,
-            budgets=settings.budgets,
-            restarts=1,
-            seed=config.seed,
-        )
-        found["black_box"] = searched.accuracy.tolist()
-    return found, result.inputs
+    worst = result.correct[number]
+    found = {
+        "before": alone[probe],
+        "after": longer.correct[0],
+        "worst_before": worst,
+        "worst_after": worst & longer.correct[0],
+    }
+    return {
+        "more_steps": {
+            "budget": settings.budgets[number],
+            "probe": result.probes[probe],
+            "steps": attack["steps"],
+            **{key: float(of.double().mean()) for key, of in found.items()},
+        }
+    }
 
 
 def masked_gradients(
@@ -165,15 +230,19 @@ def masked_gradients(
         settings: Of the attack, which runs once.
 
     Returns:
-        Accuracy left at each budget; None where the network has no masks.
+        Accuracy left at each budget, samples counted as in the worst case: right
+        unperturbed and at all budgets so far. None where the network has no masks.
     """
     if not any(isinstance(m, MaskedSurrogate) for m in model.net.modules()):
         return None
-    left = []
+    with torch.no_grad():
+        clean = torch.cat([model(x).argmax(1) == target for x, target in loaded])
+    correct = []
     for budget in settings.budgets:
-        right = total = 0
+        answers = []
         for x, target in loaded:
             with _masks_active(model):
+                # It seeds what the masks draw, so that a resumed study is the same.
                 new = perturb(
                     model,
                     x,
@@ -183,10 +252,9 @@ def masked_gradients(
                     seed=config.seed,
                 )
             with torch.no_grad():
-                right += int((model(new).argmax(1) == target).sum())
-            total += len(target)
-        left.append(right / total)
-    return left
+                answers.append(model(new).argmax(1) == target)
+        correct.append(torch.cat(answers))
+    return _left(clean, correct)
 
 
 @contextmanager
@@ -199,8 +267,22 @@ def _masks_active(model: Attackable) -> Iterator[None]:
         yield
 
 
+def _left(clean: Tensor, correct: Sequence[Tensor]) -> list[float]:
+    """Give the share of samples right unperturbed and at every budget so far."""
+    left = []
+    for at_budget in correct:
+        clean = clean & at_budget
+        left.append(float(clean.double().mean()))
+    return left
+
+
 def accuracy(model: nn.Module, x: Tensor, target: Tensor, batch_size: int) -> float:
-    """Count right answers.
+    """Give the share of `right`, with the same arguments."""
+    return float(right(model, x, target, batch_size).double().mean())
+
+
+def right(model: nn.Module, x: Tensor, target: Tensor, batch_size: int) -> Tensor:
+    """Say which answers are right.
 
     Args:
         model: `[N, ...]` to `[N, K]`.
@@ -209,11 +291,11 @@ def accuracy(model: nn.Module, x: Tensor, target: Tensor, batch_size: int) -> fl
         batch_size: How many at a time.
 
     Returns:
-        Their share.
+        `[N]`, bool.
     """
     with torch.no_grad():
         answers = torch.cat([model(part).argmax(1) for part in x.split(batch_size)])
-    return float((answers == target).double().mean())
+    return answers == target
 
 
 def _corrupted(
@@ -221,12 +303,12 @@ def _corrupted(
 ) -> dict[str, list[float]]:
     x = torch.cat([x for x, _ in loaded])
     target = torch.cat([target for _, target in loaded])
-    T = x.shape[1]
-    halves: dict[str, Sequence[int] | None] = {
-        "all steps": None,
-        "first half": range(T // 2),
-        "second half": range(T // 2, T),
-    }
+    halves: dict[str, Sequence[int] | None] = {"all steps": None}
+    # An image that stands still has no half that could be spared.
+    if model.takes_frames:
+        T = x.shape[1]
+        halves["first half"] = range(T // 2)
+        halves["second half"] = range(T // 2, T)
     found: dict[str, list[float]] = {}
     for when, steps in halves.items():
         found[f"noise, {when}"] = [
