@@ -169,8 +169,8 @@ def _write_report(
         Picture(
             "steps",
             figures.over_steps(summary),
-            "Accuracy over the steps: the worst case so far (black), which cannot rise, "
-            "and the iterates of each surrogate alone, means over seeds.",
+            "Accuracy over the steps: the worst case so far (black), which cannot "
+            "rise, and the iterates of each surrogate alone, means over seeds.",
         ),
         Picture(
             "checks",
