@@ -14,15 +14,18 @@ import benchmarks
 from benchmarks.__main__ import main
 from benchmarks.data import load
 from benchmarks.data.batches import batches as load_batches
+from benchmarks.data.frames import EventFrames
 from benchmarks.data.splits import read_split
 from benchmarks.models import feature_layers
 from benchmarks.runs.command_line import ConfigError
 from benchmarks.runs.config import ModelConfig, TrainConfig
-from benchmarks.studies.cka import comparisons
+from benchmarks.runs.progress import Reporter
+from benchmarks.studies.cka import attacked, comparisons
 from benchmarks.studies.cka.arms import arms
 from benchmarks.studies.cka.attacked import KINDS, elsewhere
 from benchmarks.studies.cka.config import CkaConfig, read
 from benchmarks.studies.networks import trained_network, untrained_network
+from benchmarks.tasks.train import train
 from sj_ext.cka import CKAResult
 
 from .conftest import TIME_STEPS
@@ -290,6 +293,39 @@ def test_each_layer_is_compared_with_itself_under_attack(finished):
             assert (
                 means["clean, permuted samples"] < means["the same changes elsewhere"]
             )
+
+
+@pytest.mark.parametrize("stands_still", [True, False])
+def test_what_is_attacked_is_what_the_network_sees_and_one_image_if_it_stands_still(
+    words, tmp_path, monkeypatch, stands_still
+):
+    perturb = attacked.perturb
+    load = comparisons.data.load_configured
+    shapes = []
+
+    def frames(settings):
+        found = load(settings)
+        if not stands_still:
+            return found
+        first = found.frames[:, :1].expand_as(found.frames)
+        return EventFrames(first, found.labels, found.names, found.classes)
+
+    def noted(model, x, *arguments, **more):
+        shapes.append(tuple(x.shape[1:]))
+        return perturb(model, x, *arguments, **more)
+
+    monkeypatch.setattr(comparisons.data, "load_configured", frames)
+    monkeypatch.setattr(attacked, "perturb", noted)
+    more = ["--output", str(tmp_path), "--train.data.resize", "16"]
+    # It refuses steps that differ.
+    more += ["--train.model.kwargs.direct_coding", str(stands_still).lower()]
+    config = read([*words, *more, "--sweep.residual", "[true]"])
+    (arm,) = arms(config)
+    train(arm.snn[0], Reporter.silent())
+    attacked._compare("snn", arm, config, comparisons.Samples(arm, config), tmp_path)
+    steps = () if stands_still else (TIME_STEPS,)
+    assert set(shapes) == {(*steps, 2, 16, 16)}
+    assert CKAResult.load(tmp_path / "attacked-snn.npz").layers_x
 
 
 def test_the_ceiling_has_the_same_changes_at_other_places():

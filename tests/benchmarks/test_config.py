@@ -251,3 +251,13 @@ def test_only_neurons_that_can_be_trained_are_offered(name):
     offered = error.value.args[2]
     assert name not in offered
     assert {"LIFNode", "QIFNode", "ReLU"} <= set(offered)
+
+
+@pytest.mark.parametrize("key", ["device.devices", "optimization.accumulate"])
+def test_a_loss_that_is_no_mean_over_samples_takes_whole_batches(key):
+    words = [f"--{key}", "2"]
+    concentrated = ["--loss.name", "temporal_concentration"]
+    with pytest.raises(ConfigError, match=f"`{key}` to be 1 with the loss temporal_"):
+        read([*words, *concentrated])
+    assert read(words).loss.name == "cross_entropy"
+    assert read(concentrated).device.devices == 1

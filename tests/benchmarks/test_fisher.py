@@ -254,7 +254,7 @@ def test_the_verdict_counts_no_shuffled_input_where_steps_are_equal():
 
 @pytest.fixture(scope="module")
 def still(words, tmp_path_factory):
-    """The same study of recordings whose first step is shown at all steps."""
+    """The same study of recordings whose first step is shown at all steps, small."""
     real = fisher_runs.data.load_configured
 
     def images(settings):
@@ -264,6 +264,7 @@ def still(words, tmp_path_factory):
 
     output = str(tmp_path_factory.mktemp("still"))
     less = ["--train.optimization.epochs", "1", "--sweep", "{}"]
+    less += ["--train.data.resize", "16"]
     words = [*words, *less, "--output", output]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fisher_runs.data, "load_configured", images)
@@ -281,6 +282,17 @@ def test_images_that_stand_still_are_not_held_against_shuffled_ones(still):
     html = " ".join((still / "report.html").read_text().split())
     assert "the claim rests on the stateless null alone" in html
     assert "same network on time-shuffled input" not in html
+
+
+def test_networks_and_null_are_measured_on_frames_as_they_were_trained_on(still):
+    for name in ("network", "stateless"):
+        (file,) = still.rglob(f"{name}/epoch-001.npz")
+        assert np.isfinite(FisherResult.load(file).total).all()
+    # Frames of another size than 16 would not fit: it is halved thrice, with 8 channels.
+    (snapshot,) = still.rglob("snapshots/epoch-001.pt")
+    state = torch.load(snapshot, weights_only=True)["network"]
+    (classifier,) = (weight for weight in state.values() if weight.ndim == 2)
+    assert classifier.shape[1] == 8 * 2 * 2
 
 
 def test_recordings_are_held_against_shuffled_ones(finished):

@@ -131,6 +131,19 @@ def test_a_search_killed_anywhere_ends_with_the_same_masks_and_figures(
     assert same(dict(last["network"]), dict(whole.net.state_dict()))
 
 
+def test_recordings_are_resized_in_training_and_in_all_that_is_measured(
+    config, tmp_path
+):
+    data = replace(config.train.data, resize=6)
+    config = replace(
+        config, output=str(tmp_path), train=replace(config.train, data=data)
+    )
+    search = finished(Trial(config, CLAIM, 0, None))
+    (batch,) = search._batches(torch.arange(3), 3)
+    assert batch.frames.shape == (TIME_STEPS, 3, 2, 6, 6)
+    assert same(search._inputs(3)[0][0].shape, batch.frames.shape)
+
+
 def test_every_arm_reaches_every_sparsity_with_as_many_weights(study, config):
     _, found = study
     for arm in ARMS:
