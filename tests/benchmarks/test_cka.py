@@ -317,6 +317,8 @@ def test_what_is_attacked_is_what_the_network_sees_and_one_image_if_it_stands_st
     monkeypatch.setattr(comparisons.data, "load_configured", frames)
     monkeypatch.setattr(attacked, "perturb", noted)
     more = ["--output", str(tmp_path), "--train.data.resize", "16"]
+    # As many samples as steps could not be told from them.
+    more += ["--batch_size", str(TIME_STEPS + 1)]
     # It refuses steps that differ.
     more += ["--train.model.kwargs.direct_coding", str(stands_still).lower()]
     config = read([*words, *more, "--sweep.residual", "[true]"])

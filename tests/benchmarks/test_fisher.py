@@ -287,8 +287,8 @@ def test_images_that_stand_still_are_not_held_against_shuffled_ones(still):
 def test_networks_and_null_are_measured_on_frames_as_they_were_trained_on(still):
     for name in ("network", "stateless"):
         (file,) = still.rglob(f"{name}/epoch-001.npz")
-        assert np.isfinite(FisherResult.load(file).total).all()
-    # Frames of another size than 16 would not fit: it is halved thrice, with 8 channels.
+        assert FisherResult.load(file).total.isfinite().all()
+    # Frames of another size than 16, which is halved thrice, would not fit.
     (snapshot,) = still.rglob("snapshots/epoch-001.pt")
     state = torch.load(snapshot, weights_only=True)["network"]
     (classifier,) = (weight for weight in state.values() if weight.ndim == 2)
