@@ -84,7 +84,7 @@ def test_the_table_has_a_row_a_loss_with_means_over_seeds(seeds):
     said = text.replace("\n  ", " ")
     assert (
         f"the centroid moves by {moved} steps, on time-shuffled input by {moved}, "
-        f"without state by {moved};" in said
+        f"without state by {moved}, with true labels by {moved};" in said
     )
 
 
