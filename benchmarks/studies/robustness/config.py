@@ -58,6 +58,9 @@ class AttackConfig:
 class RobustnessConfig:
     """All that determines a robustness study.
 
+    Where all steps of the data are equal, one image is attacked and corrupted, which
+    the network sees at all of them; inputs are resized as in the training.
+
     Attributes:
         name: What people call it; first part of its folder's name.
         train: How networks are trained, as in a training run; name, seed and output are
