@@ -21,23 +21,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.data.atis import Events, encode_events
+from benchmarks.data.event_checks import split_problems
+from benchmarks.data.event_files import problems_of
 from benchmarks.data.frames import (
     DamagedDataError,
     EventFrames,
     Progress,
+    prepared_steps,
     read_frames,
     write_frames,
 )
 from benchmarks.data.locks import locked
 from benchmarks.data.pixel_array import Field, PixelArray
 from benchmarks.data.saccades import Saccades
-from benchmarks.data.splits import Split, make_split
+from benchmarks.data.sets import N_CALTECH101
+from benchmarks.data.splits import SPLITS, Split, make_split
 from sj_ext.files import write_text
 
 __all__ = [
     "DESCRIPTION",
     "EVENTS_SHA256",
     "FIELD",
+    "check",
     "checksum",
     "load",
     "new_split",
@@ -194,10 +199,68 @@ def load(root: str | os.PathLike[str], time_steps: int = _TIME_STEPS) -> EventFr
         FileNotFoundError: Nothing was prepared there, or not for these time steps.
         DamagedDataError: The file is damaged, or of another version of the project.
     """
-    root = Path(root)
+    return _read(Path(root), time_steps)[0]
+
+
+def check(
+    root: str | os.PathLike[str],
+    progress: Progress | None = None,
+    time_steps: int | None = None,
+) -> list[str]:
+    """Verify the event files, what the host's loader made of them, frames and splits.
+
+    Where the checksum of the event files is another, they are simulated again to name
+    those that differ.
+
+    Args:
+        root: Folder given to `prepare`.
+        progress: Called with the stage, how much is done, and of how much.
+        time_steps: Frames a recording, which have to be there; None takes the frames
+            of all numbers of steps that are there.
+
+    Returns:
+        What is wrong, each with the file's name; empty where all is well.
+    """
+    root, progress = Path(root), progress or _no_progress
+    splits = split_problems(SPLITS, _NAME)
+    if not _manifest_file(root).is_file():
+        command = _command(root, time_steps or _TIME_STEPS)
+        return [f"{root.absolute()}: no event digits. Prepare them with: {command}"]
+    try:
+        record = _read_manifest(root)
+    except DamagedDataError as error:
+        return [str(error), *splits]
+    settings = _Settings(record.get("seed", -1), record.get("per_class"))
+    fits = all(record.get(k) == v for k, v in settings.as_dict().items())
+    if not fits or not isinstance(settings.seed, int):
+        return [
+            f"{_manifest_file(root)} is damaged or of another version of the project: "
+            f"expected one like {_Settings(_SEED, None).as_dict()}, got {record}.",
+            *splits,
+        ]
+    names = _digits(settings.per_class)[1].values()
+    expected = settings.known_checksum() or record.get("events_sha256")
+    problems = _event_problems(root / "extract", settings, names, expected, progress)
+    converted = sorted((root / "events_np").glob("*/*.npz"))
+    problems += problems_of(converted, N_CALTECH101.sensor, progress)
+    every = prepared_steps(root, _NAME) or [_TIME_STEPS]
+    for steps in every if time_steps is None else [time_steps]:
+        try:
+            header = _read(root, steps)[1]
+        except (FileNotFoundError, DamagedDataError) as error:
+            problems.append(str(error))
+            continue
+        wanted = settings.as_dict() | {"events_sha256": expected}
+        if any(header.get(key) != value for key, value in wanted.items()):
+            problems.append(f"{_frames_file(root, steps)} is of other events")
+    return problems + splits
+
+
+def _read(root: Path, time_steps: int) -> tuple[EventFrames, dict[str, Any]]:
+    """Read frames of this version, and their header; see `load`."""
     path = _frames_file(root, time_steps)
     if not path.is_file():
-        found = sorted(root.glob(f"{_NAME}_T*.npz"))
+        found = [_frames_file(root, steps) for steps in prepared_steps(root, _NAME)]
         other = f" (found {', '.join(file.name for file in found)})" if found else ""
         raise FileNotFoundError(
             f"The event digits for `time_steps`={time_steps} are missing: no "
@@ -215,7 +278,7 @@ def load(root: str | os.PathLike[str], time_steps: int = _TIME_STEPS) -> EventFr
             f"{path} does not fit this version of the project: {reason} Remove the "
             f"folder and prepare it again with: {_command(root, time_steps)}"
         )
-    return data
+    return data, header
 
 
 def new_split(seed: int = _SEED) -> Split:
@@ -296,6 +359,36 @@ def _prepare_events(
     return got
 
 
+def _event_problems(
+    folder: Path,
+    settings: _Settings,
+    names: Iterable[str],
+    expected: str | None,
+    progress: Progress,
+) -> list[str]:
+    """Name the event files that are not as they are simulated."""
+    names = list(names)
+    try:
+        found = _digests(folder, names)
+    except FileExistsError as error:
+        return [str(error)]
+    if expected is not None and _checksum(found) == expected:
+        return []
+    problems = []
+    progress("compare events", 0, len(names))
+    recordings = simulate(settings.seed, settings.per_class)
+    for done, (name, events) in enumerate(recordings, start=1):
+        path = folder / "Caltech101" / name
+        if name not in found:
+            problems.append(f"{path} is missing")
+        elif found[name] != hashlib.sha256(encode_events(events)).hexdigest():
+            problems.append(f"{path} was altered: expected other events")
+        progress("compare events", done, len(names))
+    return problems or [
+        f"{folder}: expected event files of checksum {expected}, got {_checksum(found)}"
+    ]
+
+
 def _digests(folder: Path, names: Iterable[str]) -> dict[str, str]:
     """Return the SHA-256 of each file in the folder.
 
@@ -343,12 +436,7 @@ def _claim(root: Path, settings: _Settings) -> str | None:
     if not manifest.exists():
         _record(root, settings, {})
         return None
-    try:
-        found = dict(json.loads(manifest.read_text(encoding="utf-8")))
-    except (ValueError, TypeError) as error:
-        raise DamagedDataError(
-            f"{manifest} is damaged ({error}): remove {root} and prepare it again."
-        ) from error
+    found = _read_manifest(root)
     for key, expected in settings.as_dict().items():
         if found.get(key) != expected:
             raise ValueError(
@@ -357,6 +445,16 @@ def _claim(root: Path, settings: _Settings) -> str | None:
             )
     recorded: str | None = found.get("events_sha256")
     return recorded
+
+
+def _read_manifest(root: Path) -> dict[str, Any]:
+    manifest = _manifest_file(root)
+    try:
+        return dict(json.loads(manifest.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise DamagedDataError(
+            f"{manifest} is damaged ({error}): remove {root} and prepare it again."
+        ) from error
 
 
 def _record(root: Path, settings: _Settings, results: Mapping[str, str]) -> None:

@@ -16,6 +16,7 @@ import torch
 from spikingjelly.datasets.n_caltech101 import NCaltech101
 
 from benchmarks import data
+from benchmarks.__main__ import main
 from benchmarks.data import DamagedDataError, event_digits
 from benchmarks.data.atis import encode_events, read_events
 from benchmarks.data.splits import read_split
@@ -185,6 +186,71 @@ def test_a_damaged_event_file_is_written_again(copy, prepared, caplog):
     assert "incomplete or altered" in caplog.text
     original = prepared / "extract/Caltech101/3/image_0002.bin"
     assert damaged.read_bytes() == original.read_bytes()
+
+
+def words_of(action, root, *more):
+    return ["data", action, "event_digits", "--root", str(root), *map(str, more)]
+
+
+def test_check_takes_the_time_steps_that_are_there_or_those_asked_for(copy, capsys):
+    assert data.check("event_digits", copy) == []
+    assert main(words_of("check", copy)) == 0
+    assert main(words_of("check", copy, "--time-steps", TIME_STEPS)) == 0
+    assert main(words_of("status", copy, "--time-steps", TIME_STEPS)) == 0
+    assert "complete" in capsys.readouterr().out
+    assert main(words_of("check", copy, "--time-steps", 7)) == 2
+    assert "--time-steps 7" in capsys.readouterr().out
+    assert main(words_of("status", copy, "--time-steps", 7)) == 0
+    assert "complete" not in capsys.readouterr().out
+
+
+def test_check_names_each_file_that_was_altered_or_lost(copy):
+    folder = copy / "extract" / "Caltech101" / "3"
+    altered, lost = sorted(folder.iterdir())
+    damage(altered)
+    lost.unlink()
+    problems = data.check("event_digits", copy)
+    assert len(problems) == 2
+    assert problems[0].startswith(f"{altered} was altered")
+    assert problems[1] == f"{lost} is missing"
+
+
+def test_check_reads_converted_events_and_all_frames(copy):
+    prepare(copy, time_steps=3)
+    converted = next((copy / "events_np" / "5").iterdir())
+    converted.write_bytes(converted.read_bytes()[:-30])
+    damage(copy / CACHE)
+    problems = data.check("event_digits", copy)
+    assert len(problems) == 2
+    assert str(converted) in problems[0]
+    assert str(copy / CACHE) in problems[1]
+    # Of three steps alone, the frames are whole.
+    assert len(data.check("event_digits", copy, time_steps=3)) == 1
+
+
+def test_check_sees_frames_of_other_events(copy, tmp_path):
+    other = prepare(tmp_path / "other", seed=1)
+    shutil.copy(other, copy / CACHE)
+    (problem,) = data.check("event_digits", copy)
+    assert problem == f"{copy / CACHE} is of other events"
+
+
+@pytest.mark.parametrize("content", ["", "[1]", '{"seed": "x"}'])
+def test_check_names_a_damaged_record(copy, content):
+    (copy / "event_digits.json").write_text(content)
+    (problem,) = data.check("event_digits", copy)
+    assert str(copy / "event_digits.json") in problem
+
+
+@pytest.mark.parametrize("action", ["status", "check"])
+def test_options_of_a_preparation_are_refused_elsewhere(prepared, capsys, action):
+    assert main(words_of(action, prepared, "--per-class", 2)) == 2
+    assert "Expected --per-class with prepare only" in capsys.readouterr().err
+
+
+def test_settings_of_frames_are_refused_where_there_is_one_kind(prepared, capsys):
+    assert main(words_of("prepare", prepared, "--size", 16)) == 2
+    assert "Expected no size with event_digits" in capsys.readouterr().err
 
 
 def test_a_lost_event_file_is_written_again(copy):
