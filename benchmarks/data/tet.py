@@ -19,22 +19,28 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from benchmarks.data.cache import FrameCache, Recording, cache_file, open_cache
 from benchmarks.data.event_checks import frame_files, frame_problems, split_problems
 from benchmarks.data.event_files import silent
-from benchmarks.data.frames import DamagedDataError, EventFrames, Progress
+from benchmarks.data.frames import EventFrames, Progress
 from benchmarks.data.integrate import Binning
 from benchmarks.data.sets import CIFAR10_DVS
 from benchmarks.data.splits import SEEDS, Split, make_split, write_split
+from benchmarks.data.tet_files import (
+    PARTS,
+    common_form,
+    file_states,
+    frames_first,
+    list_files,
+    read_file,
+    read_labels,
+)
 from sj_ext.files import write_text
 
 __all__ = ["TetSet"]
 
-_PARTS = ("train", "test")
 _FRACTION = 255
 _ABOUT = "CIFAR10-DVS, preprocessed as for TET"
 _log = logging.getLogger(__name__)
@@ -62,7 +68,7 @@ class _Sample(Recording):
         Raises:
             ValueError: They are of another size, or no such numbers.
         """
-        frames = _frames_first(_read(self.path)[0]).numpy().astype(np.float32)
+        frames = frames_first(read_file(self.path)[0]).numpy().astype(np.float32)
         wanted = (binning.time_steps, 2, *binning.sensor)
         if frames.shape != wanted:
             raise ValueError(
@@ -107,12 +113,12 @@ class TetSet:
         """
         root = Path(root)
         lines = [f"{_ABOUT}: train/0.pt, ..., test/0.pt, ..."]
-        for part in _PARTS:
+        for part in PARTS:
             count = sum(1 for _ in (root / part).glob("*.pt"))
             lines.append(f"{root / part}: {count} files")
         for path in frame_files(root, self.name, time_steps):
             lines.append(f"{path.name}: {path.stat().st_size / 1e6:.1f} MB of frames")
-        if len(lines) == 1 + len(_PARTS):
+        if len(lines) == 1 + len(PARTS):
             steps = "" if time_steps is None else f" --time-steps {time_steps}"
             lines.append(f"not prepared yet: {self._command(root)}{steps}")
         return lines
@@ -183,8 +189,8 @@ class TetSet:
                 f"frames are made already, got {size} and {split_by!r}."
             )
         root, progress = Path(root), progress or silent
-        files = _files(root)
-        binning, divided = _form(files[0][1])
+        files = list_files(root)
+        binning, divided = common_form(files[0][1])
         if wrong := _other_steps(files[0][1], binning, time_steps):
             raise ValueError(wrong)
         found = _samples(files, self._labels(root, files, progress), divided)
@@ -236,9 +242,9 @@ class TetSet:
         record = self._record(root)
         splits = split_problems(root, self.name, but=[record.name])
         try:
-            files = _files(root)
-            binning, divided = _form(files[0][1])
-            labels = _read_labels(files, silent)
+            files = list_files(root)
+            binning, divided = common_form(files[0][1])
+            labels = read_labels(files, silent)
         except (FileNotFoundError, ValueError) as error:
             return [str(error), *splits]
         problems = []
@@ -269,8 +275,8 @@ class TetSet:
         """Read the labels of all files, once: they are kept beside the folders."""
         if (recorded := self._recorded(root, files)) is not None:
             return recorded
-        labels = _read_labels(files, progress)
-        content = {"files": _states(files), "labels": labels}
+        labels = read_labels(files, progress)
+        content = {"files": file_states(files), "labels": labels}
         write_text(self._record(root), json.dumps(content))
         return labels
 
@@ -286,7 +292,7 @@ class TetSet:
             return None
         try:
             content = json.loads(record.read_text(encoding="utf-8"))
-            if content["files"] == _states(files):
+            if content["files"] == file_states(files):
                 return [int(label) for label in content["labels"]]
         except (ValueError, TypeError, KeyError) as error:
             _log.warning("%s is damaged (%s): made again.", record, error)
@@ -316,22 +322,6 @@ class TetSet:
         return Split(self.name, _ABOUT, seed, CIFAR10_DVS.classes, *parts)
 
 
-def _files(root: Path) -> list[tuple[str, Path]]:
-    return [(part, path) for part in _PARTS for path in _listed(root / part)]
-
-
-def _states(files: Sequence[tuple[str, Path]]) -> list[list[int]]:
-    stats = [path.stat() for _, path in files]
-    return [[s.st_size, s.st_mtime_ns] for s in stats]
-
-
-def _form(path: Path) -> tuple[Binning, bool]:
-    """Say how all files should be by the first: steps, size, whether divided."""
-    first = _first(path)
-    binning = Binning(len(first), "number", (first.shape[2], first.shape[3]))
-    return binning, bool(first.nan_to_num().max() <= 1)
-
-
 def _other_steps(path: Path, binning: Binning, time_steps: int) -> str | None:
     if binning.time_steps == time_steps:
         return None
@@ -351,113 +341,3 @@ def _samples(
         )
         for (part, path), label in zip(files, labels, strict=True)
     ]
-
-
-def _read_labels(files: Sequence[tuple[str, Path]], progress: Progress) -> list[int]:
-    """Read the labels of all files, in their order."""
-    progress("read labels", 0, len(files))
-    stored: dict[str, list[tuple[Path, Tensor]]] = {part: [] for part in _PARTS}
-    for done, (part, path) in enumerate(files, start=1):
-        stored[part].append((path, _read(path)[1]))
-        progress("read labels", done, len(files))
-    return [label for part in _PARTS for label in _meant(stored[part])]
-
-
-def _listed(folder: Path) -> list[Path]:
-    """List the files of a part.
-
-    Returns:
-        `0.pt`, `1.pt`, ..., none missing.
-
-    Raises:
-        FileNotFoundError: One is, or all are; it is named.
-    """
-    numbers = {int(path.stem) for path in folder.glob("*.pt") if path.stem.isdigit()}
-    wanted = range(max(numbers, default=0) + 1)
-    for number in wanted:
-        if number not in numbers:
-            raise FileNotFoundError(f"{folder / f'{number}.pt'} is missing.")
-    return [folder / f"{number}.pt" for number in wanted]
-
-
-def _read(path: Path) -> tuple[Tensor, Tensor]:
-    """Read a file.
-
-    Returns:
-        Frames, read from the disk when they are used, and label.
-
-    Raises:
-        DamagedDataError: The file cannot be read, or holds something else.
-    """
-    try:
-        try:
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        except RuntimeError:  # written by torch before 1.6
-            content = torch.load(path, map_location="cpu", weights_only=True)
-        frames, label = content
-    # A damaged file surfaces as almost any error of zipfile, pickle or torch.
-    except Exception as error:
-        raise DamagedDataError(f"Cannot read {path}: {error}") from error
-    if not isinstance(frames, Tensor) or not isinstance(label, Tensor):
-        raise DamagedDataError(
-            f"Cannot read {path}: expected frames and label, two tensors, got "
-            f"{type(frames).__name__} and {type(label).__name__}."
-        )
-    return frames, label
-
-
-def _first(path: Path) -> Tensor:
-    """Read the frames that say how the others should be.
-
-    Returns:
-        Frames `[T, 2, H, W]`.
-
-    Raises:
-        DamagedDataError: The file cannot be read, or has none; it is named.
-    """
-    frames, _ = _read(path)
-    try:
-        return _frames_first(frames)
-    except DamagedDataError as error:
-        raise DamagedDataError(f"Cannot read {path}: {error}") from error
-
-
-def _frames_first(frames: Tensor) -> Tensor:
-    """Put the time first.
-
-    Returns:
-        Frames `[T, 2, H, W]`.
-
-    Raises:
-        DamagedDataError: They have neither of the two layouts.
-    """
-    if frames.ndim == 4 and frames.shape[1] == 2:
-        return frames
-    if frames.ndim == 4 and frames.shape[0] == 2:
-        return frames.permute(3, 0, 1, 2)
-    raise DamagedDataError(
-        "Expected frames [T, 2, H, W] or [2, H, W, T], got "
-        f"{frames.dtype} {list(frames.shape)}."
-    )
-
-
-def _meant(stored: Sequence[tuple[Path, Tensor]]) -> list[int]:
-    """Read the labels of one folder.
-
-    Returns:
-        One for each file.
-
-    Raises:
-        DamagedDataError: One is no class; the message names the file.
-    """
-    by_length = any(label.numel() != 1 for _, label in stored)
-    found = []
-    for path, label in stored:
-        value = label.numel() if by_length else float(label)
-        if value not in range(len(CIFAR10_DVS.classes)):
-            raise DamagedDataError(
-                f"Cannot read {path}: expected a label in "
-                f"0..{len(CIFAR10_DVS.classes) - 1}, got {value}."
-            )
-        found.append(int(value))
-    return found

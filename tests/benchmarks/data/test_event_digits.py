@@ -17,7 +17,7 @@ from spikingjelly.datasets.n_caltech101 import NCaltech101
 
 from benchmarks import data
 from benchmarks.__main__ import main
-from benchmarks.data import DamagedDataError, event_digits
+from benchmarks.data import DamagedDataError, digit_folder, event_digits
 from benchmarks.data.atis import encode_events, read_events
 from benchmarks.data.splits import read_split
 
@@ -218,7 +218,7 @@ def test_check_names_each_file_that_was_altered_or_lost(copy):
 def test_check_reads_converted_events_and_all_frames(copy):
     prepare(copy, time_steps=3)
     converted = next((copy / "events_np" / "5").iterdir())
-    converted.write_bytes(converted.read_bytes()[:-30])
+    damage(converted)
     damage(copy / CACHE)
     problems = data.check("event_digits", copy)
     assert len(problems) == 2
@@ -235,7 +235,16 @@ def test_check_sees_frames_of_other_events(copy, tmp_path):
     assert problem == f"{copy / CACHE} is of other events"
 
 
-@pytest.mark.parametrize("content", ["", "[1]", '{"seed": "x"}'])
+def test_a_lost_folder_of_event_files_is_one_problem(copy):
+    shutil.rmtree(copy / "extract")
+    (problem,) = data.check("event_digits", copy)
+    assert problem.startswith(f"{copy / 'extract'} is missing")
+
+
+WRONG_TYPE = '{"name": "event_digits", "format": 1, "seed": 0, "per_class": "x"}'
+
+
+@pytest.mark.parametrize("content", ["", "[1]", '{"seed": "x"}', WRONG_TYPE])
 def test_check_names_a_damaged_record(copy, content):
     (copy / "event_digits.json").write_text(content)
     (problem,) = data.check("event_digits", copy)
@@ -278,13 +287,13 @@ def test_a_cache_of_other_events_is_refused_then_built_again(
     shutil.copy(tmp_path / "other" / CACHE, copy / CACHE)
     assert stages(copy) == ALL_STAGES[1:]
     assert data.load("event_digits", copy, TIME_STEPS).checksum == expected
-    monkeypatch.setattr(event_digits, "_FORMAT", 2)
+    monkeypatch.setattr(digit_folder, "FORMAT", 2)
     with pytest.raises(DamagedDataError, match="expected format 2, got 1"):
         data.load("event_digits", copy, TIME_STEPS)
 
 
 def test_events_that_differ_from_the_known_ones_are_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(event_digits, "EVENTS_SHA256", "0" * 64)
+    monkeypatch.setattr(digit_folder, "EVENTS_SHA256", "0" * 64)
     few = dict(event_digits.simulate(per_class=1))
     monkeypatch.setattr(event_digits, "simulate", lambda *_: iter(few.items()))
     with pytest.raises(RuntimeError, match=r"checksum 0{64}, got [0-9a-f]{64}"):
