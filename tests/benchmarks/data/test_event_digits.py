@@ -257,11 +257,6 @@ def test_options_of_a_preparation_are_refused_elsewhere(prepared, capsys, action
     assert "Expected --per-class with prepare only" in capsys.readouterr().err
 
 
-def test_settings_of_frames_are_refused_where_there_is_one_kind(prepared, capsys):
-    assert main(words_of("prepare", prepared, "--size", 16)) == 2
-    assert "Expected no size with event_digits" in capsys.readouterr().err
-
-
 def test_a_lost_event_file_is_written_again(copy):
     lost = copy / "extract/Caltech101/3/image_0002.bin"
     lost.unlink()
