@@ -9,19 +9,23 @@ takes all samples at once, in tiles, from `stored` features that `spool` has wri
 """
 
 from sj_ext.cka.analyser import CKA
+from sj_ext.cka.exact import exact_cka
 from sj_ext.cka.functional import hsic, linear_cka
 from sj_ext.cka.result import CKAResult, ComparedLayers, TimeDynamics
 from sj_ext.cka.side import Side
+from sj_ext.cka.similarity import Similarity
 
 __all__ = [
     "CKA",
     "CKAResult",
     "ComparedLayers",
     "Side",
+    "Similarity",
     "TimeDynamics",
+    "exact_cka",
     "hsic",
     "linear_cka",
 ]
 
-for _class in (CKA, CKAResult, ComparedLayers, Side, TimeDynamics):
+for _class in (CKA, CKAResult, ComparedLayers, Side, Similarity, TimeDynamics):
     _class.__module__ = __name__

@@ -147,8 +147,9 @@ class CKA:
                 same order, which is checked by the targets and indices of the batches.
 
         Raises:
-            ValueError: If fewer than 4 samples come, a network does not compute the
-                same twice, layers or samples do not match, or the order differs.
+            ValueError: If fewer than 4 samples come (of the exact estimator, which
+                takes all batches as one, in all of them), a network does not compute
+                the same twice, layers or samples do not match, or the order differs.
         """
         if batch_y is not None and self._itself:
             raise ValueError(
@@ -266,13 +267,22 @@ class CKA:
 
         Args:
             group: The processes; None means all.
+
+        Raises:
+            ValueError: If the processes compare other layers or with other options;
+                each keeps its own batches then.
         """
         states = states_of_all(self.state_dict, group)
         if states is None:
             return
-        self.reset()
         for state in states:
-            self._append_state(state)
+            self._check_options(state["options"])
+        restored = [self._restored(s) for s in states if s["sums"] is not None]
+        for _, layers, _ in restored:
+            self._check_layers(restored[0][1], layers)
+        self.reset()
+        for one in restored:
+            self._append(*one)
 
     def state_dict(self) -> dict[str, Any]:
         """Collect the batches, not the networks.
@@ -318,7 +328,7 @@ class CKA:
             )
             for each, side, label in zip(found, sides, self._labels(), strict=False)
         ]
-        self._check_layers(layers)
+        self._check_layers(self._layers, layers)
         if len({each.samples for each in found}) > 1:
             raise ValueError(
                 "Expected both networks to see the same samples, got "
@@ -346,16 +356,11 @@ class CKA:
         layers: list[ComparedLayers],
         checked: set[str] | None,
     ) -> None:
-        self._check_layers(layers)
+        self._check_layers(self._layers, layers)
         if self._sums is None:
             self._sums, self._layers = self._new_sums(layers), layers
         self._sums.merge(sums)  # type: ignore[arg-type]
         self._note_order(checked)
-
-    def _append_state(self, state: dict[str, Any]) -> None:
-        if state["sums"] is None:
-            return
-        self._append(*self._restored(state))
 
     def _restored(
         self, state: dict[str, Any]
@@ -386,7 +391,7 @@ class CKA:
 
     def _check_networks(self, layers: list[ComparedLayers]) -> None:
         """Refuse layers that the networks do not have, before they ever ran."""
-        self._check_layers(layers)
+        self._check_layers(self._layers, layers)
         for side, loaded in zip((self._side_x, self._side_y), layers, strict=False):
             selected = tuple(select(unwrap(side.network), side.layers))
             # A second use of a layer is `name#2`, a part of its output `name.0`.
@@ -404,8 +409,9 @@ class CKA:
                     f"{strange[:3]}, which it does not have or `layers` does not name."
                 )
 
-    def _check_layers(self, layers: list[ComparedLayers]) -> None:
-        for before, now in zip(self._layers, layers, strict=False):
+    @staticmethod
+    def _check_layers(first: list[ComparedLayers], more: list[ComparedLayers]) -> None:
+        for before, now in zip(first, more, strict=False):
             if before.names != now.names:
                 raise ValueError(
                     f"Expected {now.label} to run the same layers with every batch, "

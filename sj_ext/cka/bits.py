@@ -32,14 +32,15 @@ def spike_gram(parts: Tensor) -> Tensor | None:
     bits = torch.zeros(n, steps * words, dtype=torch.int32).numpy().view("uint32")
     threads = max(1, min(torch.get_num_threads(), parts.numel() // _LEAST_WORK))
     values = parts.contiguous().numpy().view("uint32")
-    spikes = True
+    # Threads append only: none can take back what another has found.
+    without_spikes: list[int] = []
 
     def pack(start: int, stop: int) -> None:
-        nonlocal spikes
-        spikes = spikes and kernels().pack_spikes(values, start, stop, bits)
+        if not without_spikes and not kernels().pack_spikes(values, start, stop, bits):
+            without_spikes.append(start)
 
     in_chunks(pack, n, -(-n // threads), threads)
-    if not spikes:
+    if without_spikes:
         return None
     small = steps * width < _EXACT_IN_FLOAT32
     gram = torch.empty(n, n, dtype=torch.float32 if small else torch.float64)

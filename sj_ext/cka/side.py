@@ -39,7 +39,8 @@ class Side:
             the first of a tuple or list, or the single tensor of a dict that is
             neither targets nor index.
         forward: How the network is run on that: `forward(network, input)`, a loop over
-            time for instance. None calls `network(input)`.
+            time for instance, if its neurons are in step mode s. None calls
+            `network(input)`.
         output: Picks the logits out of what the network returns, as `taps` says.
         seed: Of a network that draws random numbers also in evaluation, a Poisson
             encoder for instance: batch number b is run with `seed + b`. Each process
@@ -205,6 +206,13 @@ def _run(
         else:
             side.forward(net, x)
     functional.reset_net(net)
+    if record.replaced:
+        raise ValueError(
+            f"Expected `forward` of {side.name} to make one pass over all steps, or "
+            f"one for each step of a network in step mode s, got {record.replaced + 1} "
+            "passes that each begin anew, as those of a network without single-step "
+            "neurons do. Give the network all steps at once."
+        )
     found: dict[str, Any] = getattr(record, side.record)
     if not found or record.N is None:
         raise ValueError(

@@ -65,6 +65,10 @@ class FeatureSpool:
         Args:
             features_x: A tensor `[T, n, ...]` for each layer of the first network.
             features_y: Likewise of the second; None where there is none.
+
+        Raises:
+            ValueError: If samples, steps, features or their type do not match, or
+                values are not finite; nothing is appended then.
         """
         given = (features_x,) if features_y is None else (features_x, features_y)
         self._append([[self._rows(tensor) for tensor in side] for side in given])
@@ -130,6 +134,8 @@ class FeatureSpool:
         self.batches = state["batches"]
 
     def _append(self, sides: list[list[Array]]) -> None:
+        if sides:
+            self._check(sides)
         if not self._sides:
             folder = Path(tempfile.mkdtemp(prefix="cka-", dir=self._parent))
             self._remove = weakref.finalize(self, shutil.rmtree, folder, True)
@@ -137,9 +143,26 @@ class FeatureSpool:
                 [LayerFile(folder / f"{'xy'[s]}{i}") for i in range(len(side))]
                 for s, side in enumerate(sides)
             ]
-        for files, arrays, names in zip(self._sides, sides, self._names, strict=True):
-            for file, array, name in zip(files, arrays, names, strict=True):
-                file.append(array, name)
+        for files, arrays in zip(self._sides, sides, strict=True):
+            for file, array in zip(files, arrays, strict=True):
+                file.append(array)
+
+    def _check(self, sides: list[list[Array]]) -> None:
+        """Refuse a batch as a whole, before any of its layers is written."""
+        samples = len(sides[0][0])
+        for number, (arrays, names) in enumerate(zip(sides, self._names, strict=True)):
+            for place, (array, name) in enumerate(zip(arrays, names, strict=True)):
+                if len(array) != samples:
+                    raise ValueError(
+                        f"Expected the {samples} samples of {self._names[0][0]!r} at "
+                        f"{name!r}, got {len(array)}."
+                    )
+                if not np.isfinite(array).all():
+                    raise ValueError(
+                        f"Expected finite features of {name!r}, got NaN or infinity."
+                    )
+                if self._sides:
+                    self._sides[number][place].check(array, name)
 
     def _rows(self, features: Tensor) -> Array:
         """Bring `[T, n, ...]` to `[n, T, D]`; T is 1 where steps are averaged."""
@@ -162,8 +185,8 @@ class LayerFile:
         self._shape: tuple[int, ...] | None = None
         self._dtype: np.dtype[Any] | None = None
 
-    def append(self, rows: Array, name: str) -> None:
-        """Write rows behind those that are there.
+    def check(self, rows: Array, name: str) -> None:
+        """Refuse rows that are not as those that are there.
 
         Args:
             rows: `[n, T, D]`.
@@ -173,12 +196,20 @@ class LayerFile:
             ValueError: If T, D or the type differ from those of earlier rows.
         """
         if self._shape is None:
-            self._shape, self._dtype = rows.shape[1:], rows.dtype
+            return
         if (rows.shape[1:], rows.dtype) != (self._shape, self._dtype):
             raise ValueError(
                 f"Expected features [T, D] = {list(self._shape)} of {self._dtype} at "
                 f"{name!r} in every batch, got {list(rows.shape[1:])} of {rows.dtype}."
             )
+
+    def append(self, rows: Array) -> None:
+        """Write rows behind those that are there.
+
+        Args:
+            rows: `[n, T, D]`, as `check` lets them pass.
+        """
+        self._shape, self._dtype = rows.shape[1:], rows.dtype
         with self._path.open("ab") as file:
             np.ascontiguousarray(rows).tofile(file)
         self.samples += len(rows)

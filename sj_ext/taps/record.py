@@ -174,6 +174,8 @@ class Record:
         self._output = output
         self._declared = T
         self._passes: list[Pass] = []
+        self.replaced = 0
+        """How many passes later ones have taken the place of."""
 
     @property
     def output(self) -> dict[str, Any]:
@@ -280,6 +282,7 @@ class Record:
             TimeAxisError: If more steps come than were declared.
         """
         if not (goes_on and one.reading.is_step):
+            self.replaced += len(self._passes)
             self._passes.clear()
         self._passes.append(one)
         if self._declared is not None and len(self._passes) > self._declared > 1:

@@ -9,7 +9,8 @@ from spikingjelly.activation_based import functional, layer, neuron
 from torch import nn
 from torch.nn.functional import dropout
 
-from sj_ext.cka import CKA, Side, linear_cka
+from sj_ext.cka import CKA, Side, analyser, linear_cka
+from sj_ext.cka.spool import FeatureSpool
 from tests.taps.models import QKFormerLike, SpikeDrivenLike, SpikformerLike
 
 T, N = 4, 12
@@ -523,6 +524,46 @@ def test_a_single_step_network_is_run_by_a_loop_of_the_users():
         result.cka, expected.cka, atol=1e-6, rtol=0, equal_nan=True
     )
     assert result.x.steps == (T,) * 7
+
+
+def test_a_loop_over_steps_of_a_network_without_neurons_is_refused():
+    looped = Side(ordinary(), forward=lambda net, x: [net(step) for step in x])
+    with pytest.raises(ValueError, match=rf"got {T} passes that each begin anew"):
+        CKA(spiking(), looped).measure(frames(N), progress=False)
+
+
+def test_processes_that_measured_otherwise_keep_their_own_batches(monkeypatch):
+    one, other = (
+        CKA(spiking(), layers_x="act*", record=record)
+        for record in ("output", "pre_reset")
+    )
+    for cka in (one, other):
+        cka.update(frames(N)[0])
+    states = [one.state_dict(), other.state_dict()]
+    monkeypatch.setattr(analyser, "states_of_all", lambda *_: states)
+    before = one.compute().cka
+    with pytest.raises(ValueError, match="Expected batches measured with record="):
+        one.all_reduce()
+    assert torch.equal(one.compute().cka, before)
+
+
+@pytest.mark.parametrize(
+    ("second", "message"),
+    [
+        (torch.zeros(2, 5, 4), "the 6 samples of 'a' at 'b', got 5"),
+        (torch.zeros(2, 6, 3), r"\[2, 4\] of float32 at 'b' in every batch"),
+        (torch.full((2, 6, 4), torch.nan), "finite features of 'b', got NaN"),
+    ],
+)
+def test_a_batch_that_the_exact_form_refuses_leaves_nothing_behind(second, message):
+    spool = FeatureSpool(["a", "b"], None, time="concat")
+    first = torch.randn(2, 6, 4)
+    spool.update([first, first.flip(1)])
+    before = spool.compute().concat
+    with pytest.raises(ValueError, match=message):
+        spool.update([first, second])
+    assert (spool.batches, spool.samples) == (1, 6)
+    assert torch.equal(spool.compute().concat, before)
 
 
 def test_a_dict_gives_its_single_tensor_or_asks():

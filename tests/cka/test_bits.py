@@ -44,3 +44,13 @@ def test_what_is_no_spike_is_seen_anywhere(value, place):
     x = (torch.rand(2, 7, 70) < 0.5).float()
     x[place] = value
     assert spike_gram(x) is None
+
+
+@pytest.mark.parametrize("sample", [0, 20, 40])
+def test_what_is_no_spike_is_seen_while_threads_read_on(monkeypatch, sample):
+    monkeypatch.setattr(bits, "_LEAST_WORK", 1)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    x = (torch.rand(1, 60, 20_000) < 0.2).float()
+    # The first sample of a thread's part: it stops while the others are at work.
+    x[0, sample, 0] = 2.0
+    assert [spike_gram(x) for _ in range(20)] == [None] * 20

@@ -113,8 +113,10 @@ def _errors(accuracy: Mapping[str, Any]) -> str:
 
 
 def _exact(exact: Mapping[str, Any]) -> str:
+    error = f" (off by {exact['error']:.0e})" if "error" in exact else ""
     return (
-        f"{exact['title'].replace('exact', 'Exact', 1)} from memory-mapped files: "
-        f"{exact['seconds']:.1f} s (the products alone {exact['floor_seconds']:.1f} s),"
+        f"{exact['title'].replace('exact', 'Exact', 1)} from memory-mapped files, with "
+        f"float32 products{error}: {exact['seconds']:.1f} s (the products alone "
+        f"{exact['floor_seconds']:.1f} s),"
         f" the process at most {exact['peak_resident_bytes'] / 1e9:.1f} GB."
     )
