@@ -26,9 +26,10 @@ __all__ = [
     "status",
 ]
 
-# Modules with `prepare(root, *, time_steps, progress, ...)` and
-# `load(root, time_steps)`, or a class in one; imported on first use, as their
-# libraries are heavy.
+# Modules with `prepare(root, *, time_steps, progress, ...)`, `load(root, time_steps)`
+# and `check(root, progress, time_steps)`, or a class in one; imported on first use, as
+# their libraries are heavy. Those that have `cache` take its settings in `prepare` and
+# `load` too.
 _DATA_SETS = {
     "cifar10": "benchmarks.data.cifar:CifarSet",
     "cifar100": "benchmarks.data.cifar:CifarSet",
@@ -42,6 +43,9 @@ _DATA_SETS = {
     "planted_digits": "benchmarks.data.planted",
     "shd": "benchmarks.data.shd:SpikeSet",
 }
+
+
+_SETTINGS = ("size", "split_by", "compressed")
 
 
 def available() -> tuple[str, ...]:
@@ -68,12 +72,22 @@ def prepare(
         root: Folder of this data set alone.
         time_steps: Frames a recording.
         progress: Called with the stage, how much is done, and of how much.
-        **options: Further options of the data set: `seed`, `per_class`.
+        **options: Further options of the data set: `seed`, `per_class`; of sets that
+            have such settings also `size`, `split_by` and `compressed`.
 
     Returns:
         The file with the frames.
+
+    Raises:
+        ValueError: Such a setting is given for a set that has frames of one kind only.
     """
     prepare_data: Any = _module(name).prepare
+    given = [key for key in _SETTINGS if key in options]
+    if given and not has_settings(name):
+        raise ValueError(
+            f"Expected no {', '.join(given)} with {name}, which has frames of one kind "
+            "only."
+        )
     path: Path = prepare_data(root, time_steps=time_steps, progress=progress, **options)
     return path
 
@@ -120,7 +134,8 @@ def has_settings(name: str) -> bool:
         name: One of `available()`.
 
     Returns:
-        True of sets of event files that the user brings.
+        True of sets of files that the user brings; which settings a set refuses, its
+        `cache` says.
     """
     return hasattr(_module(name), "cache")
 
@@ -137,26 +152,32 @@ def load_configured(config: DataConfig) -> EventFrames:
     return load(config.name, config.root, config.time_steps, config.cache)
 
 
-def status(name: str, root: str | os.PathLike[str]) -> list[str]:
+def status(
+    name: str, root: str | os.PathLike[str], time_steps: int | None = None
+) -> list[str]:
     """Say what of a data set is in a folder, and what to do next.
 
     Args:
         name: One of `available()`.
         root: Folder of this data set alone.
+        time_steps: Frames a recording that are asked for; None takes all.
 
     Returns:
         Lines for people.
     """
     found: Any = _module(name)
     if hasattr(found, "status"):
-        lines: list[str] = found.status(root)
+        lines: list[str] = found.status(root, time_steps)
         return lines
-    problems = check(name, root)
+    problems = check(name, root, time_steps=time_steps)
     return [found.DESCRIPTION, *(problems or [f"{root}: complete"])]
 
 
 def check(
-    name: str, root: str | os.PathLike[str], progress: Progress | None = None
+    name: str,
+    root: str | os.PathLike[str],
+    progress: Progress | None = None,
+    time_steps: int | None = None,
 ) -> list[str]:
     """Verify the files of a data set.
 
@@ -164,19 +185,14 @@ def check(
         name: One of `available()`.
         root: Folder of this data set alone.
         progress: Called with the stage, how much is done, and of how much.
+        time_steps: Frames a recording, which have to be there; None takes the frames
+            of all numbers of steps that are there.
 
     Returns:
         What is wrong, each with the file's name; empty where all is well.
     """
-    found: Any = _module(name)
-    if hasattr(found, "check"):
-        problems: list[str] = found.check(root, progress)
-        return problems
-    try:
-        found.load(root, 10)
-    except (FileNotFoundError, DamagedDataError) as error:
-        return [str(error)]
-    return []
+    problems: list[str] = _module(name).check(root, progress, time_steps)
+    return problems
 
 
 def missing(name: str, root: str | os.PathLike[str]) -> list[str]:

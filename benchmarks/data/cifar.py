@@ -16,7 +16,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.data.event_files import md5
+from benchmarks.data.event_checks import split_problems
+from benchmarks.data.event_files import md5, silent
 from benchmarks.data.frames import DamagedDataError, EventFrames, Progress
 from benchmarks.data.sets import CIFAR10_CLASSES
 from benchmarks.data.splits import SEEDS, Split, write_split
@@ -105,6 +106,55 @@ class CifarSet:
         if progress is not None:
             progress("list images", 1, 1)
         return Path(root) / f"{self.name}.json"
+
+    def status(
+        self, root: str | os.PathLike[str], time_steps: int | None = None
+    ) -> list[str]:
+        """Say what is there, what is missing, and what to do.
+
+        Args:
+            root: Folder with the images.
+            time_steps: Of no consequence: images are repeated when they are loaded.
+
+        Returns:
+            Lines for people.
+        """
+        lines = [self.DESCRIPTION, *self.check(root)]
+        if len(lines) > 1:
+            return lines
+        if not (Path(root) / f"{self.name}.json").is_file():
+            return [
+                *lines,
+                f"{root}: no splits yet: python -m benchmarks data prepare {self.name} "
+                f"--root {shlex.quote(str(root))}",
+            ]
+        return [*lines, f"{root}: complete"]
+
+    def check(
+        self,
+        root: str | os.PathLike[str],
+        progress: Progress | None = None,
+        time_steps: int | None = None,
+    ) -> list[str]:
+        """Read all images and the splits beside them.
+
+        Args:
+            root: Folder with the images.
+            progress: Called once before and once after.
+            time_steps: Of no consequence: images are repeated when they are loaded.
+
+        Returns:
+            What is wrong, each with the file's name; empty where all is well.
+        """
+        progress = progress or silent
+        progress("check files", 0, 1)
+        problems = []
+        try:
+            self.load(root, 1)
+        except (FileNotFoundError, DamagedDataError) as error:
+            problems.append(str(error))
+        progress("check files", 1, 1)
+        return problems + split_problems(Path(root), self.name)
 
     def load(self, root: str | os.PathLike[str], time_steps: int) -> EventFrames:
         """Read all images.

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks.data import available
 from benchmarks.data.cache import FrameCache, Recording, fingerprint
 from benchmarks.data.event_files import md5
 from benchmarks.data.frames import DamagedDataError
@@ -13,6 +14,7 @@ from benchmarks.data.splits import read_split
 __all__ = [
     "archive_problems",
     "count_problems",
+    "frame_files",
     "frame_problems",
     "lacking_recordings",
     "split_problems",
@@ -91,19 +93,43 @@ def lacking_recordings(data: DataSet, names: Sequence[str]) -> Counter[str]:
     return Counter(n.partition("/")[0] for n in data.files if n in lacking)
 
 
-def frame_problems(root: Path, data: DataSet, found: Sequence[Recording]) -> list[str]:
-    """Open all files with frames, and see whether they are of these events.
+def frame_files(root: Path, name: str, time_steps: int | None = None) -> list[Path]:
+    """List the files with frames of a set.
 
     Args:
         root: Folder of the set.
-        data: The set.
+        name: Of the set.
+        time_steps: Frames a recording; None for any number of them.
+
+    Returns:
+        Their paths in order.
+    """
+    steps = "*" if time_steps is None else time_steps
+    return sorted(root.glob(f"{name}_T{steps}_*frames"))
+
+
+def frame_problems(
+    root: Path, name: str, found: Sequence[Recording], time_steps: int | None = None
+) -> list[str]:
+    """Read files with frames, and see whether they are of these events.
+
+    Args:
+        root: Folder of the set.
+        name: Of the set.
         found: The recordings that lie there.
+        time_steps: Frames a recording, which have to be there; None reads all files.
 
     Returns:
         What is wrong, each with the file's name.
     """
     problems, sources = [], fingerprint(found)
-    for path in sorted(root.glob(f"{data.name}_T*frames")):
+    files = frame_files(root, name, time_steps)
+    if not files and time_steps is not None:
+        problems.append(
+            f"{root}: frames of {time_steps} time steps are missing: no "
+            f"{name}_T{time_steps}_*"
+        )
+    for path in files:
         try:
             if FrameCache(path).header.get("sources") != sources:
                 problems.append(f"{path}: made of other events than lie here now")
@@ -112,20 +138,32 @@ def frame_problems(root: Path, data: DataSet, found: Sequence[Recording]) -> lis
     return problems
 
 
-def split_problems(root: Path, data: DataSet) -> list[str]:
-    """Read all splits beside the data.
+def split_problems(folder: Path, name: str, but: Sequence[str] = ()) -> list[str]:
+    """Read all splits of a set in a folder.
 
     Args:
-        root: Folder of the set.
-        data: The set.
+        folder: Where the data lie, or the splits that come with the project.
+        name: Of the set. Splits of sets whose names begin with it, such as
+            `cifar100.json` beside `cifar10.json`, are those of others.
+        but: Names of files of the set that are no splits.
 
     Returns:
         What is wrong, each with the file's name.
     """
+    # Of two names that fit, the longer one is the set's.
+    longer = [other for other in available() if other.startswith(f"{name}_")]
     problems = []
-    for path in sorted(root.glob(f"{data.name}*.json")):
+    for path in sorted(folder.glob(f"{name}*.json")):
+        if not _is_of(path.stem, name) or path.name in but:
+            continue
+        if any(_is_of(path.stem, other) for other in longer):
+            continue
         try:
             read_split(path)
         except DamagedDataError as error:
             problems.append(str(error))
     return problems
+
+
+def _is_of(stem: str, name: str) -> bool:
+    return stem == name or stem.startswith(f"{name}_")

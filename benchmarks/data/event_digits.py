@@ -6,14 +6,11 @@ through SpikingJelly's own loader.
 """
 
 import hashlib
-import json
 import logging
 import os
-import shlex
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,23 +18,45 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.data.atis import Events, encode_events
+from benchmarks.data.digit_folder import (
+    DESCRIPTION,
+    EVENTS_SHA256,
+    NAME,
+    SEED,
+    TIME_STEPS,
+    Settings,
+    checksum,
+    claim,
+    combined,
+    frames_file,
+    lock_file,
+    prepare_command,
+    read_record,
+    record_file,
+    refuse_other_data,
+    write_record,
+)
+from benchmarks.data.event_checks import split_problems
+from benchmarks.data.event_files import problems_of
 from benchmarks.data.frames import (
     DamagedDataError,
     EventFrames,
     Progress,
+    prepared_steps,
     read_frames,
     write_frames,
 )
 from benchmarks.data.locks import locked
 from benchmarks.data.pixel_array import Field, PixelArray
 from benchmarks.data.saccades import Saccades
-from benchmarks.data.splits import Split, make_split
-from sj_ext.files import write_text
+from benchmarks.data.sets import N_CALTECH101
+from benchmarks.data.splits import SPLITS, Split, make_split
 
 __all__ = [
     "DESCRIPTION",
     "EVENTS_SHA256",
     "FIELD",
+    "check",
     "checksum",
     "load",
     "new_split",
@@ -45,45 +64,18 @@ __all__ = [
     "simulate",
 ]
 
-DESCRIPTION = "Simulated events from real digits (scikit-learn's handwritten digits)"
 
 FIELD = Field(top=74, left=104, height=32, width=32)
 """Middle of the 180 x 240 sensor of N-Caltech101; every event lies in it."""
 
-EVENTS_SHA256 = "d0cf3f0b79f16474a91d2ffa52870916d30cdb2e7d42971d2406862711ab8d73"
-"""`checksum` of all the event files for seed 0."""
 
-_NAME = "event_digits"
-_FORMAT = 1
-_SEED = 0
-_TIME_STEPS = 10
 # Enough scenes at once to keep numpy busy, few enough to stay in the cache.
 _BATCH = 64
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class _Settings:
-    """What the event files depend on."""
-
-    seed: int
-    per_class: int | None
-
-    def as_dict(self) -> dict[str, Any]:
-        return {
-            "name": _NAME,
-            "format": _FORMAT,
-            "seed": self.seed,
-            "per_class": self.per_class,
-        }
-
-    def known_checksum(self) -> str | None:
-        default = self.seed == _SEED and self.per_class is None
-        return EVENTS_SHA256 if default else None
-
-
 def simulate(
-    seed: int = _SEED, per_class: int | None = None
+    seed: int = SEED, per_class: int | None = None
 ) -> Iterator[tuple[str, Events]]:
     """Simulate the recordings, in the order of the scikit-learn set.
 
@@ -106,26 +98,11 @@ def simulate(
         yield from zip([names[number] for number in batch], events, strict=True)
 
 
-def checksum(files: Mapping[str, bytes]) -> str:
-    """Compute one SHA-256 over files.
-
-    It is that of the lines that `sha256sum` prints for the files in order of their
-    names, so that it can be checked by hand.
-
-    Args:
-        files: Content of each file by its name.
-
-    Returns:
-        64 hexadecimal digits.
-    """
-    return _checksum({n: hashlib.sha256(b).hexdigest() for n, b in files.items()})
-
-
 def prepare(
     root: str | os.PathLike[str],
     *,
-    seed: int = _SEED,
-    time_steps: int = _TIME_STEPS,
+    seed: int = SEED,
+    time_steps: int = TIME_STEPS,
     per_class: int | None = None,
     progress: Progress | None = None,
 ) -> Path:
@@ -159,14 +136,14 @@ def prepare(
         raise ValueError(f"Expected `per_class` of at least 1, got {per_class}.")
     if not 0 <= seed < 2**32:
         raise ValueError(f"Expected `seed` in 0..2**32 - 1, got {seed}.")
-    root, settings = Path(root), _Settings(seed, per_class)
+    root, settings = Path(root), Settings(seed, per_class)
     progress = progress or _no_progress
     root.mkdir(parents=True, exist_ok=True)
-    _refuse_other_data(root)
-    with locked(_lock_file(root), progress):
-        recorded = _claim(root, settings)
+    refuse_other_data(root)
+    with locked(lock_file(root), progress):
+        recorded = claim(root, settings)
         events_checksum = _prepare_events(root, settings, recorded, progress)
-        path = _frames_file(root, time_steps)
+        path = frames_file(root, time_steps)
         header = settings.as_dict() | {
             "time_steps": time_steps,
             "events_sha256": events_checksum,
@@ -180,7 +157,7 @@ def prepare(
     return path
 
 
-def load(root: str | os.PathLike[str], time_steps: int = _TIME_STEPS) -> EventFrames:
+def load(root: str | os.PathLike[str], time_steps: int = TIME_STEPS) -> EventFrames:
     """Read prepared frames.
 
     Args:
@@ -194,31 +171,92 @@ def load(root: str | os.PathLike[str], time_steps: int = _TIME_STEPS) -> EventFr
         FileNotFoundError: Nothing was prepared there, or not for these time steps.
         DamagedDataError: The file is damaged, or of another version of the project.
     """
-    root = Path(root)
-    path = _frames_file(root, time_steps)
+    return _read(Path(root), time_steps)[0]
+
+
+def check(
+    root: str | os.PathLike[str],
+    progress: Progress | None = None,
+    time_steps: int | None = None,
+) -> list[str]:
+    """Verify the event files, what the host's loader made of them, frames and splits.
+
+    Where the checksum of the event files is another, they are simulated again to name
+    those that differ.
+
+    Args:
+        root: Folder given to `prepare`.
+        progress: Called with the stage, how much is done, and of how much.
+        time_steps: Frames a recording, which have to be there; None takes the frames
+            of all numbers of steps that are there.
+
+    Returns:
+        What is wrong, each with the file's name; empty where all is well.
+    """
+    root, progress = Path(root), progress or _no_progress
+    splits = split_problems(SPLITS, NAME)
+    if not record_file(root).is_file():
+        command = prepare_command(root, time_steps or TIME_STEPS)
+        return [f"{root.absolute()}: no event digits. Prepare them with: {command}"]
+    try:
+        record = read_record(root)
+    except DamagedDataError as error:
+        return [str(error), *splits]
+    settings = Settings(record.get("seed", -1), record.get("per_class"))
+    fits = all(record.get(k) == v for k, v in settings.as_dict().items())
+    typed = isinstance(settings.seed, int) and isinstance(
+        settings.per_class, int | None
+    )
+    if not fits or not typed:
+        return [
+            f"{record_file(root)} is damaged or of another version of the project: "
+            f"expected one like {Settings(SEED, None).as_dict()}, got {record}.",
+            *splits,
+        ]
+    names = _digits(settings.per_class)[1].values()
+    expected = settings.known_checksum() or record.get("events_sha256")
+    problems = _event_problems(root / "extract", settings, names, expected, progress)
+    converted = sorted((root / "events_np").glob("*/*.npz"))
+    problems += problems_of(converted, N_CALTECH101.sensor, progress)
+    every = prepared_steps(root, NAME) or [TIME_STEPS]
+    for steps in every if time_steps is None else [time_steps]:
+        try:
+            header = _read(root, steps)[1]
+        except (FileNotFoundError, DamagedDataError) as error:
+            problems.append(str(error))
+            continue
+        wanted = settings.as_dict() | {"events_sha256": expected}
+        if any(header.get(key) != value for key, value in wanted.items()):
+            problems.append(f"{frames_file(root, steps)} is of other events")
+    return problems + splits
+
+
+def _read(root: Path, time_steps: int) -> tuple[EventFrames, dict[str, Any]]:
+    """Read frames of this version, and their header; see `load`."""
+    path = frames_file(root, time_steps)
     if not path.is_file():
-        found = sorted(root.glob(f"{_NAME}_T*.npz"))
+        found = [frames_file(root, steps) for steps in prepared_steps(root, NAME)]
         other = f" (found {', '.join(file.name for file in found)})" if found else ""
         raise FileNotFoundError(
             f"The event digits for `time_steps`={time_steps} are missing: no "
             f"{path.name} in {root.absolute()}{other}. Prepare them with: "
-            f"{_command(root, time_steps)}"
+            f"{prepare_command(root, time_steps)}"
         )
     try:
         data, header = read_frames(path)
     except DamagedDataError as error:
         raise DamagedDataError(
-            f"{error} Write it again with: {_command(root, time_steps)}"
+            f"{error} Write it again with: {prepare_command(root, time_steps)}"
         ) from error
     if reason := _mismatch(header, time_steps):
         raise DamagedDataError(
             f"{path} does not fit this version of the project: {reason} Remove the "
-            f"folder and prepare it again with: {_command(root, time_steps)}"
+            f"folder and prepare it again with: {prepare_command(root, time_steps)}"
         )
-    return data
+    return data, header
 
 
-def new_split(seed: int = _SEED) -> Split:
+def new_split(seed: int = SEED) -> Split:
     """Draw the train/validation/test lists of the event digits.
 
     Equal images, if there were any, would come on the same side.
@@ -234,7 +272,7 @@ def new_split(seed: int = _SEED) -> Split:
         names[number]: hashlib.sha256(image.tobytes()).hexdigest()
         for number, image in digits.items()
     }
-    return make_split(_NAME, identities, seed=seed, description=DESCRIPTION)
+    return make_split(NAME, identities, seed=seed, description=DESCRIPTION)
 
 
 def _digits(
@@ -257,7 +295,7 @@ def _digits(
 
 
 def _prepare_events(
-    root: Path, settings: _Settings, recorded: str | None, progress: Progress
+    root: Path, settings: Settings, recorded: str | None, progress: Progress
 ) -> str:
     """Return the checksum of the event files, having made sure that they are whole.
 
@@ -268,7 +306,7 @@ def _prepare_events(
     known = settings.known_checksum()
     names = _digits(settings.per_class)[1].values()
     if folder.exists():
-        if (found := _checksum(_digests(folder, names))) == (known or recorded):
+        if (found := combined(_digests(folder, names))) == (known or recorded):
             return found
         _log.warning("Event files in %s are incomplete or altered: renewed.", folder)
     partial = root / ".extract.partial"
@@ -283,7 +321,7 @@ def _prepare_events(
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
         progress("simulate events", done, len(names))
-    got = _checksum(digests)
+    got = combined(digests)
     if known not in (None, got):
         raise RuntimeError(
             f"Expected the simulated events to have the checksum {known}, got {got}: "
@@ -292,8 +330,40 @@ def _prepare_events(
         )
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)
-    _record(root, settings, {"events_sha256": got})
+    write_record(root, settings, {"events_sha256": got})
     return got
+
+
+def _event_problems(
+    folder: Path,
+    settings: Settings,
+    names: Iterable[str],
+    expected: str | None,
+    progress: Progress,
+) -> list[str]:
+    """Name the event files that are not as they are simulated."""
+    names = list(names)
+    if not folder.is_dir():
+        return [f"{folder} is missing: prepare again."]
+    try:
+        found = _digests(folder, names)
+    except FileExistsError as error:
+        return [str(error)]
+    if expected is not None and combined(found) == expected:
+        return []
+    problems = []
+    progress("compare events", 0, len(names))
+    recordings = simulate(settings.seed, settings.per_class)
+    for done, (name, events) in enumerate(recordings, start=1):
+        path = folder / "Caltech101" / name
+        if name not in found:
+            problems.append(f"{path} is missing")
+        elif found[name] != hashlib.sha256(encode_events(events)).hexdigest():
+            problems.append(f"{path} was altered: expected other events")
+        progress("compare events", done, len(names))
+    return problems or [
+        f"{folder}: expected event files of checksum {expected}, got {combined(found)}"
+    ]
 
 
 def _digests(folder: Path, names: Iterable[str]) -> dict[str, str]:
@@ -314,56 +384,6 @@ def _digests(folder: Path, names: Iterable[str]) -> dict[str, str]:
     return {known[p]: hashlib.sha256(p.read_bytes()).hexdigest() for p in found}
 
 
-def _checksum(digests: Mapping[str, str]) -> str:
-    lines = (f"{digest}  {name}\n" for name, digest in sorted(digests.items()))
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
-
-
-def _refuse_other_data(root: Path) -> None:
-    names = [path.name for path in root.iterdir()]
-    strangers = [name for name in names if not name.startswith(f".{_NAME}")]
-    # Asked after the listing: a process that began at the same time makes it first.
-    if strangers and not _manifest_file(root).exists():
-        raise FileExistsError(
-            "Expected `root` to be a new or empty folder or one that holds the event "
-            f"digits, got {root.absolute()} with {min(strangers)} in it."
-        )
-
-
-def _claim(root: Path, settings: _Settings) -> str | None:
-    """Return the checksum recorded in the folder; mark a new one as of these data.
-
-    Raises:
-        ValueError: It holds event digits of other settings.
-        DamagedDataError: Its record of them cannot be read.
-    """
-    for leftover in root.glob(f".{_NAME}*.partial"):
-        leftover.unlink()
-    manifest = _manifest_file(root)
-    if not manifest.exists():
-        _record(root, settings, {})
-        return None
-    try:
-        found = dict(json.loads(manifest.read_text(encoding="utf-8")))
-    except (ValueError, TypeError) as error:
-        raise DamagedDataError(
-            f"{manifest} is damaged ({error}): remove {root} and prepare it again."
-        ) from error
-    for key, expected in settings.as_dict().items():
-        if found.get(key) != expected:
-            raise ValueError(
-                f"Expected `root` prepared with {key} {expected}, got "
-                f"{root.absolute()} with {found.get(key)}: choose another folder."
-            )
-    recorded: str | None = found.get("events_sha256")
-    return recorded
-
-
-def _record(root: Path, settings: _Settings, results: Mapping[str, str]) -> None:
-    content = settings.as_dict() | {"description": DESCRIPTION} | dict(results)
-    write_text(_manifest_file(root), json.dumps(content))
-
-
 def _is_complete(path: Path, header: Mapping[str, Any]) -> bool:
     if not path.exists():
         return False
@@ -379,7 +399,7 @@ def _is_complete(path: Path, header: Mapping[str, Any]) -> bool:
 
 
 def _mismatch(header: Mapping[str, Any], time_steps: int) -> str | None:
-    settings = _Settings(header.get("seed", -1), header.get("per_class"))
+    settings = Settings(header.get("seed", -1), header.get("per_class"))
     expected = settings.as_dict() | {"time_steps": time_steps}
     if known := settings.known_checksum():
         expected["events_sha256"] = known
@@ -387,25 +407,6 @@ def _mismatch(header: Mapping[str, Any], time_steps: int) -> str | None:
         if header.get(key) != value:
             return f"expected {key} {value}, got {header.get(key)}."
     return None
-
-
-def _lock_file(root: Path) -> Path:
-    return root / f".{_NAME}.lock"
-
-
-def _manifest_file(root: Path) -> Path:
-    return root / f"{_NAME}.json"
-
-
-def _frames_file(root: Path, time_steps: int) -> Path:
-    return root / f"{_NAME}_T{time_steps}.npz"
-
-
-def _command(root: Path, time_steps: int) -> str:
-    command = (
-        f"python -m benchmarks data prepare {_NAME} --root {shlex.quote(str(root))}"
-    )
-    return command + (f" --time-steps {time_steps}" * (time_steps != _TIME_STEPS))
 
 
 def _no_progress(stage: str, done: int, total: int) -> None:

@@ -26,7 +26,8 @@ __all__ = [
 
 def read_npz(path: Path) -> Events:
     """Read a file of the host's raw folder, in the byte order of the machine."""
-    with np.load(path, allow_pickle=False) as arrays:
+    # Opened here: numpy leaves a damaged file open.
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
         return native({key: arrays[key] for key in "txyp"})
 
 

@@ -22,6 +22,7 @@ from benchmarks.data.cache import (
 from benchmarks.data.event_checks import (
     archive_problems,
     count_problems,
+    frame_files,
     frame_problems,
     lacking_recordings,
     split_problems,
@@ -38,13 +39,16 @@ from benchmarks.data.frames import DamagedDataError, EventFrames, Progress
 from benchmarks.data.integrate import Binning, check_events, native
 from benchmarks.data.locks import locked, remove_partials
 from benchmarks.data.sets import SETS, DataSet, new_splits
-from benchmarks.data.splits import Split, write_split
+from benchmarks.data.splits import SPLITS, Split, write_split
 
 __all__ = ["EventSet"]
 
 
 class EventSet:
     """One of `SETS` in a folder: CIFAR10-DVS, N-Caltech101, and the base of others.
+
+    Of these two the host's classes unpack the archives only: events are read by
+    `READERS` and frames made by `integrate`, with values tested equal to the host's.
 
     Args:
         name: Of the set.
@@ -56,11 +60,14 @@ class EventSet:
     def __init__(self, name: str) -> None:
         self.data: DataSet = SETS[name]
 
-    def status(self, root: str | os.PathLike[str]) -> list[str]:
+    def status(
+        self, root: str | os.PathLike[str], time_steps: int | None = None
+    ) -> list[str]:
         """Say what is there, what is missing, and what to do.
 
         Args:
             root: Folder of the set.
+            time_steps: Frames a recording that are asked for; None lists all.
 
         Returns:
             Lines for people.
@@ -90,8 +97,11 @@ class EventSet:
             lines.append(f"{root / 'download'}: all archives, not prepared yet")
         else:
             lines += self._what_to_bring(root)
-        for path in sorted(root.glob(f"{data.name}_T*frames")):
+        frames = frame_files(root, data.name, time_steps)
+        for path in frames:
             lines.append(f"{path.name}: {path.stat().st_size / 1e6:.1f} MB of frames")
+        if time_steps is not None and not frames:
+            lines.append(f"no frames of {time_steps} time steps")
         return lines
 
     def prepare(
@@ -217,13 +227,17 @@ class EventSet:
         return self._frames(Path(root), time_steps, **settings)
 
     def check(
-        self, root: str | os.PathLike[str], progress: Progress | None = None
+        self,
+        root: str | os.PathLike[str],
+        progress: Progress | None = None,
+        time_steps: int | None = None,
     ) -> list[str]:
         """Verify every file: archives, count per class, readable events in order.
 
         Args:
             root: Folder of the set.
             progress: Called with "check files", how much is done, and of how much.
+            time_steps: Of the frames, which have to be there; None takes all.
 
         Returns:
             What is wrong, each with the file's name; empty where all is well.
@@ -241,10 +255,12 @@ class EventSet:
                 found, _ = self._recordings(root)
             except (FileNotFoundError, DamagedDataError):
                 found = []  # which is said above
-            problems += frame_problems(root, data, found)
+            problems += frame_problems(root, data.name, found, time_steps)
         elif not unpacked and (not data.archives or self._missing_archives(root)):
             problems += self._what_to_bring(root)
-        return problems + split_problems(root, data)
+        for folder in (root, SPLITS):
+            problems += split_problems(folder, data.name)
+        return problems
 
     def _check_source(self, source: Path, progress: Progress) -> list[str]:
         files = sorted(source.rglob(f"*{self.data.suffix}"))

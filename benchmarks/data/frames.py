@@ -8,6 +8,7 @@ import hashlib
 import io
 import json
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +23,7 @@ __all__ = [
     "DamagedDataError",
     "EventFrames",
     "Progress",
+    "prepared_steps",
     "read_frames",
     "write_frames",
 ]
@@ -126,6 +128,23 @@ def write_frames(
             names=np.array(data.names, dtype=np.str_),
             classes=np.array(data.classes, dtype=np.str_),
         )
+
+
+def prepared_steps(root: str | os.PathLike[str], name: str) -> list[int]:
+    """List the numbers of time steps for which a folder has frames.
+
+    Args:
+        root: The folder.
+        name: Of the set, whose files are `NAME_T10.npz` and so on.
+
+    Returns:
+        The numbers, rising.
+    """
+    found = [
+        re.fullmatch(rf"{re.escape(name)}_T([1-9]\d*)\.npz", path.name)
+        for path in Path(root).glob(f"{name}_T*.npz")
+    ]
+    return sorted(int(match[1]) for match in found if match)
 
 
 def read_frames(path: str | os.PathLike[str]) -> tuple[EventFrames, dict[str, Any]]:

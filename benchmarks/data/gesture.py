@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,7 +17,9 @@ from benchmarks.data.splits import SEEDS, Split
 __all__ = ["GestureSet"]
 
 _PARTS = ("train", "test")
-_DONE = ".done"
+_LABELS = range(1, 12)
+# What a killed preparation leaves among the event files.
+_WORK = (".shown", ".made", ".done")
 
 
 class GestureSet(EventSet):
@@ -38,25 +41,24 @@ class GestureSet(EventSet):
         """
         source = (root / self.data.folder).absolute()
         trials = _trials(source)
-        done_folder = partial / _DONE
-        done_folder.mkdir(exist_ok=True)
+        folders = (root / self.raw_folder, partial)
         progress("convert events", 0, len(trials))
         for number, (part, trial) in enumerate(trials, start=1):
-            raw = root / self.raw_folder / part
-            converted = any(raw.glob(f"*/{Path(trial).stem}_*.npz"))
-            if not converted and not (done_folder / trial).exists():
-                self._convert_trial(source, part, trial, partial)
-                (done_folder / trial).touch()
+            names = _expected(source, part, trial)
+            lacking = [n for n in names if not any((f / n).exists() for f in folders)]
+            if lacking:
+                self._convert_trial(source, part, trial, partial, lacking)
             progress("convert events", number, len(trials))
-        shutil.rmtree(done_folder)
+        for name in _WORK:
+            shutil.rmtree(partial / name, ignore_errors=True)
 
-    def _convert_trial(self, source: Path, part: str, trial: str, target: Path) -> None:
-        labels = f"{Path(trial).stem}_labels.csv"
-        for name in (trial, labels):
-            if not (source / name).is_file():
-                raise FileNotFoundError(
-                    f"{source / name} is missing, which trials_to_{part}.txt names."
-                )
+    def _convert_trial(
+        self, source: Path, part: str, trial: str, target: Path, lacking: Sequence[Path]
+    ) -> None:
+        """Convert a trial, and keep the files that are lacking of it."""
+        labels = _labels(trial)
+        if not (source / trial).is_file():
+            raise FileNotFoundError(_missing(source / trial, part))
         check_aedat3(source / trial)
         shown, made = target / ".shown", target / ".made"
         for folder in (shown, made):
@@ -76,10 +78,15 @@ class GestureSet(EventSet):
         files = sorted(made.glob("*/*/*.npz"))
         if problems := problems_of(files, self.data.sensor, silent):
             raise ValueError(f"Cannot use {source / trial}: {problems[0]}")
-        for path in files:
-            place = target / path.relative_to(made)
+        for name in lacking:
+            if not (made / name).is_file():
+                raise ValueError(
+                    f"Cannot use {source / trial}: expected it to give {name}, as "
+                    f"{labels} has it, got {len(files)} other files."
+                )
+            place = target / name
             place.parent.mkdir(parents=True, exist_ok=True)
-            os.replace(path, place)
+            os.replace(made / name, place)
         for folder in (shown, made):
             shutil.rmtree(folder)
 
@@ -131,13 +138,13 @@ class GestureSet(EventSet):
         progress("check files", 0, len(trials))
         for done, (part, trial) in enumerate(trials, start=1):
             path = source / trial
-            labels = source / f"{path.stem}_labels.csv"
-            problems += [
-                f"{file}: missing, though trials_to_{part}.txt names it"
-                for file in (path, labels)
-                if not file.is_file()
-            ]
-            if path.is_file():
+            try:
+                _expected(source, part, trial)
+            except (FileNotFoundError, ValueError) as error:
+                problems.append(str(error))
+            if not path.is_file():
+                problems.append(_missing(path, part))
+            else:
                 try:
                     check_aedat3(path)
                 except ValueError as error:
@@ -146,7 +153,28 @@ class GestureSet(EventSet):
         return problems
 
     def _check_raw(self, root: Path, progress: Progress) -> list[str]:
-        return self.missing(root) + super()._check_raw(root, progress)
+        lacking = self.missing(root) + self._lacking(root)
+        return lacking + super()._check_raw(root, progress)
+
+    def _lacking(self, root: Path) -> list[str]:
+        """Name the files that the lists of the trials have and the folder has not."""
+        raw, source = root / self.raw_folder, root / self.data.folder
+        problems = []
+        try:
+            trials = _trials(source)
+        except FileNotFoundError:
+            return []  # where the originals are there, that is said of them
+        for part, trial in trials:
+            try:
+                names = _expected(source, part, trial)
+            except (FileNotFoundError, ValueError):
+                continue
+            problems += [
+                f"{raw / name} is missing, which {_labels(trial)} names"
+                for name in names
+                if not (raw / name).is_file()
+            ]
+        return problems
 
 
 def _user(name: str) -> int:
@@ -162,6 +190,46 @@ def _user(name: str) -> int:
     if found is None:
         raise DamagedDataError(f"Expected files named userNN_..., got {name}.")
     return int(found[1])
+
+
+def _labels(trial: str) -> str:
+    return f"{Path(trial).stem}_labels.csv"
+
+
+def _missing(path: Path, part: str) -> str:
+    return f"{path} is missing, which trials_to_{part}.txt names."
+
+
+def _expected(source: Path, part: str, trial: str) -> list[Path]:
+    """Name the files that the host makes of a trial, by its list of labels.
+
+    Names of other trials may begin alike: `user01_lab` and `user01_lab_led`.
+
+    Returns:
+        `train/1/user01_lab_0.npz` for the first row of class 2, and so on.
+
+    Raises:
+        FileNotFoundError: There is no list.
+        ValueError: The list is damaged; it is named.
+    """
+    path = source / _labels(trial)
+    if not path.is_file():
+        raise FileNotFoundError(_missing(path, part))
+    seen: Counter[int] = Counter()
+    names = []
+    try:
+        rows = path.read_text(encoding="utf-8").splitlines()[1:]
+        for label in [int(row.partition(",")[0]) for row in rows if row.strip()]:
+            if label not in _LABELS:
+                raise ValueError(f"expected classes in 1..11, got {label}")
+            file = f"{Path(trial).stem}_{seen[label]}.npz"
+            names.append(Path(part) / str(label - 1) / file)
+            seen[label] += 1
+        if not names:
+            raise ValueError("expected a row for each recording, got none")
+    except ValueError as error:
+        raise ValueError(f"Cannot use {path}: {error}") from error
+    return names
 
 
 def _trials(source: Path) -> list[tuple[str, str]]:

@@ -141,7 +141,21 @@ class ObjectSet(EventSet):
         return problems + super()._check_source(source, progress)
 
     def _check_raw(self, root: Path, progress: Progress) -> list[str]:
-        return self.missing(root) + super()._check_raw(root, progress)
+        lacking = self.missing(root) + self._lacking(root)
+        return lacking + super()._check_raw(root, progress)
+
+    def _lacking(self, root: Path) -> list[str]:
+        """Name the windows of the recordings that lie here which are not there."""
+        raw, problems = root / self.raw_folder, []
+        for path in self._sources(root / self.data.folder):
+            if not (raw / path.stem).is_dir():
+                continue  # all of them, which is said already
+            try:
+                names = [name for name, _ in self._pieces(path, (raw,))]
+            except ValueError:
+                continue  # which is said of the recording
+            problems += [f"{raw / name} is missing: prepare again" for name in names]
+        return problems
 
     def _recordings(self, root: Path) -> tuple[list[Recording], list[str]]:
         return recordings(root / self.raw_folder, classes=self.data.classes)

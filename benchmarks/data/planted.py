@@ -6,6 +6,7 @@ split is that of the event digits: `data.split: event_digits`.
 
 import json
 import os
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,18 @@ from benchmarks.data.frames import (
     DamagedDataError,
     EventFrames,
     Progress,
+    prepared_steps,
     read_frames,
     write_frames,
 )
 from benchmarks.data.planted_steps import plant
 from benchmarks.data.splits import read_split
 
-__all__ = ["load", "prepare"]
+__all__ = ["DESCRIPTION", "check", "load", "prepare"]
+
+DESCRIPTION = (
+    f"{event_digits.DESCRIPTION}, with class evidence in known time steps only"
+)
 
 _NAME = "planted_digits"
 _FORMAT = 1
@@ -52,7 +58,7 @@ def prepare(
         The file with the frames; one that is complete and of the same settings is
         left as it is.
     """
-    source = Path(root) / "event_digits"
+    source = _source(root)
     event_digits.prepare(
         source, time_steps=time_steps, per_class=per_class, progress=progress
     )
@@ -95,9 +101,49 @@ def load(root: str | os.PathLike[str], time_steps: int = _TIME_STEPS) -> EventFr
         FileNotFoundError: Nothing was prepared there, or not for these time steps.
         DamagedDataError: The file is damaged, or of another version of the project.
     """
+    return _read(root, time_steps)[0]
+
+
+def check(
+    root: str | os.PathLike[str],
+    progress: Progress | None = None,
+    time_steps: int | None = None,
+) -> list[str]:
+    """Verify the event digits, and the frames that were made of them.
+
+    Args:
+        root: Folder given to `prepare`.
+        progress: Called with the stage, how much is done, and of how much.
+        time_steps: Frames a recording, which have to be there; None takes the frames
+            of all numbers of steps that are there.
+
+    Returns:
+        What is wrong, each with the file's name; empty where all is well.
+    """
+    problems = []
+    every = prepared_steps(root, _NAME) or [_TIME_STEPS]
+    for steps in every if time_steps is None else [time_steps]:
+        try:
+            header = _read(root, steps)[1]
+        except (FileNotFoundError, DamagedDataError) as error:
+            problems.append(str(error))
+            continue
+        try:
+            of = event_digits.load(_source(root), steps).checksum
+        except (FileNotFoundError, DamagedDataError):
+            continue  # which is said below
+        if header.get("source") != of:
+            problems.append(f"{_file(root, steps)} is of other event digits")
+    return problems + event_digits.check(_source(root), progress, time_steps)
+
+
+def _read(
+    root: str | os.PathLike[str], time_steps: int
+) -> tuple[EventFrames, dict[str, Any]]:
+    """Read frames of this version, and their header; see `load`."""
     path = _file(root, time_steps)
     command = (
-        f"python -m benchmarks data prepare {_NAME} --root {root} "
+        f"python -m benchmarks data prepare {_NAME} --root {shlex.quote(str(root))} "
         f"--time-steps {time_steps}"
     )
     if not path.is_file():
@@ -106,12 +152,17 @@ def load(root: str | os.PathLike[str], time_steps: int = _TIME_STEPS) -> EventFr
             f"{path.absolute()}. Prepare them with: {command}"
         )
     data, header = read_frames(path)
-    if (found := header.get("format")) != _FORMAT:
-        raise DamagedDataError(
-            f"{path} has format {found}, not {_FORMAT}: remove it and write it again "
-            f"with: {command}"
-        )
-    return data
+    for key, expected in (("format", _FORMAT), ("time_steps", time_steps)):
+        if (found := header.get(key)) != expected:
+            raise DamagedDataError(
+                f"{path} has {key} {found}, not {expected}: remove it and write it "
+                f"again with: {command}"
+            )
+    return data, header
+
+
+def _source(root: str | os.PathLike[str]) -> Path:
+    return Path(root) / "event_digits"
 
 
 def _is_complete(path: Path, header: dict[str, Any]) -> bool:

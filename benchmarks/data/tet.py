@@ -19,21 +19,28 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from benchmarks.data.cache import FrameCache, Recording, cache_file, open_cache
+from benchmarks.data.event_checks import frame_files, frame_problems, split_problems
 from benchmarks.data.event_files import silent
-from benchmarks.data.frames import DamagedDataError, EventFrames, Progress
+from benchmarks.data.frames import EventFrames, Progress
 from benchmarks.data.integrate import Binning
 from benchmarks.data.sets import CIFAR10_DVS
 from benchmarks.data.splits import SEEDS, Split, make_split, write_split
+from benchmarks.data.tet_files import (
+    PARTS,
+    common_form,
+    file_states,
+    frames_first,
+    list_files,
+    read_file,
+    read_labels,
+)
 from sj_ext.files import write_text
 
 __all__ = ["TetSet"]
 
-_PARTS = ("train", "test")
 _FRACTION = 255
 _ABOUT = "CIFAR10-DVS, preprocessed as for TET"
 _log = logging.getLogger(__name__)
@@ -61,7 +68,7 @@ class _Sample(Recording):
         Raises:
             ValueError: They are of another size, or no such numbers.
         """
-        frames = _frames_first(_read(self.path)[0]).numpy().astype(np.float32)
+        frames = frames_first(read_file(self.path)[0]).numpy().astype(np.float32)
         wanted = (binning.time_steps, 2, *binning.sensor)
         if frames.shape != wanted:
             raise ValueError(
@@ -92,24 +99,28 @@ class TetSet:
     def __init__(self, name: str) -> None:
         self.name = name
 
-    def status(self, root: str | os.PathLike[str]) -> list[str]:
+    def status(
+        self, root: str | os.PathLike[str], time_steps: int | None = None
+    ) -> list[str]:
         """Say what is there, what is missing, and what to do.
 
         Args:
             root: Folder with `train` and `test`.
+            time_steps: Frames a sample that are asked for; None lists all.
 
         Returns:
             Lines for people.
         """
         root = Path(root)
         lines = [f"{_ABOUT}: train/0.pt, ..., test/0.pt, ..."]
-        for part in _PARTS:
+        for part in PARTS:
             count = sum(1 for _ in (root / part).glob("*.pt"))
             lines.append(f"{root / part}: {count} files")
-        for path in sorted(root.glob(f"{self.name}_T*frames")):
+        for path in frame_files(root, self.name, time_steps):
             lines.append(f"{path.name}: {path.stat().st_size / 1e6:.1f} MB of frames")
-        if len(lines) == 1 + len(_PARTS):
-            lines.append(f"not prepared yet: {self._command(root)}")
+        if len(lines) == 1 + len(PARTS):
+            steps = "" if time_steps is None else f" --time-steps {time_steps}"
+            lines.append(f"not prepared yet: {self._command(root)}{steps}")
         return lines
 
     def prepare(
@@ -119,6 +130,7 @@ class TetSet:
         time_steps: int = 10,
         progress: Progress | None = None,
         per_class: int | None = None,
+        **settings: Any,
     ) -> Path:
         """Write the splits, and one file with all frames.
 
@@ -127,17 +139,19 @@ class TetSet:
             time_steps: Frames a sample, as the files have them.
             progress: Called with the stage, how much is done, and of how much.
             per_class: None; a part of the set is not made.
+            **settings: Of `cache`; size and slices are those of the files.
 
         Returns:
             The file with the frames.
 
         Raises:
             FileNotFoundError: A file is missing; it is named.
-            ValueError: `per_class` is given, a file is damaged, or it has other steps.
+            ValueError: `per_class` is given, a file is damaged, it has other steps, or
+                a setting asks for another size or other slices.
         """
         if per_class is not None:
             raise ValueError(f"Expected no `per_class`, got {per_class}.")
-        cache = self.cache(root, time_steps, progress=progress)
+        cache = self.cache(root, time_steps, progress=progress, **settings)
         for name, split in self._splits(cache.names).items():
             write_split(split, Path(root) / f"{name}.json")
         return cache.path
@@ -147,6 +161,8 @@ class TetSet:
         root: str | os.PathLike[str],
         time_steps: int = 10,
         *,
+        split_by: str = "number",
+        size: tuple[int, int] | None = None,
         compressed: bool = False,
         progress: Progress | None = None,
     ) -> FrameCache:
@@ -155,6 +171,8 @@ class TetSet:
         Args:
             root: Folder with `train` and `test`.
             time_steps: Frames a sample, as the files have them.
+            split_by: `"number"`: slices are those of the files.
+            size: None: it is that of the files.
             compressed: Whether the file is.
             progress: As for `prepare`.
 
@@ -162,31 +180,25 @@ class TetSet:
             The cache.
 
         Raises:
-            ValueError: The files have other steps.
+            ValueError: The files have other steps, or another size or other slices are
+                asked for.
         """
-        root, progress = Path(root), progress or silent
-        files = [(part, path) for part in _PARTS for path in _listed(root / part)]
-        first = _first(files[0][1])
-        if len(first) != time_steps:
+        if size is not None or split_by != "number":
             raise ValueError(
-                f"Expected `time_steps` of {len(first)}, as {files[0][1]} has them, "
-                f"got {time_steps}."
+                f"Expected neither `size` nor `split_by` with {self.name}, whose "
+                f"frames are made already, got {size} and {split_by!r}."
             )
-        divided = bool(first.nan_to_num().max() <= 1)
-        labels = self._labels(root, files, progress)
-        classes = CIFAR10_DVS.classes
-        found = [
-            _Sample(
-                path, f"{classes[label]}/{part}_{int(path.stem):05d}.pt", label, divided
-            )
-            for (part, path), label in zip(files, labels, strict=True)
-        ]
-        binning = Binning(time_steps, "number", (first.shape[2], first.shape[3]))
+        root, progress = Path(root), progress or silent
+        files = list_files(root)
+        binning, divided = common_form(files[0][1])
+        if wrong := _other_steps(files[0][1], binning, time_steps):
+            raise ValueError(wrong)
+        found = _samples(files, self._labels(root, files, progress), divided)
         return open_cache(
             cache_file(root, self.name, binning, compressed),
             self.name,
             found,
-            classes,
+            CIFAR10_DVS.classes,
             binning,
             compressed=compressed,
             progress=progress,
@@ -208,45 +220,48 @@ class TetSet:
         Raises:
             ValueError: A setting asks for another size or other slices.
         """
-        size, split_by = settings.pop("size", None), settings.pop("split_by", "number")
-        if size is not None or split_by != "number":
-            raise ValueError(
-                f"Expected neither `size` nor `split_by` with {self.name}, whose "
-                f"frames are made already, got {size} and {split_by!r}."
-            )
         return self.cache(root, time_steps, **settings).as_event_frames()
 
     def check(
-        self, root: str | os.PathLike[str], progress: Progress | None = None
+        self,
+        root: str | os.PathLike[str],
+        progress: Progress | None = None,
+        time_steps: int | None = None,
     ) -> list[str]:
-        """Read every file.
+        """Read every file, what was made of them, and the splits.
 
         Args:
             root: Folder with `train` and `test`.
             progress: Called with "check files", how much is done, and of how much.
+            time_steps: Of the frames, which have to be there; None takes all.
 
         Returns:
             What is wrong, each with the file's name; empty where all is well.
         """
         root, progress = Path(root), progress or silent
+        record = self._record(root)
+        splits = split_problems(root, self.name, but=[record.name])
         try:
-            files = [(part, path) for part in _PARTS for path in _listed(root / part)]
-            first = _first(files[0][1])
-            labels = self._labels(root, files, silent)
+            files = list_files(root)
+            binning, divided = common_form(files[0][1])
+            labels = read_labels(files, silent)
         except (FileNotFoundError, ValueError) as error:
-            return [str(error)]
-        divided = bool(first.nan_to_num().max() <= 1)
-        binning = Binning(len(first), "number", (first.shape[2], first.shape[3]))
+            return [str(error), *splits]
         problems = []
+        if time_steps is not None:
+            problems += filter(None, [_other_steps(files[0][1], binning, time_steps)])
+        # Those on record are taken for true as long as the files seem the same.
+        if self._recorded(root, files) not in (None, labels):
+            problems.append(f"{record}: expected the labels of the files, got others")
+        found = _samples(files, labels, divided)
         progress("check files", 0, len(files))
-        for done, (part, path) in enumerate(files, start=1):
-            sample = _Sample(path, part, labels[done - 1], divided)
+        for done, sample in enumerate(found, start=1):
             try:
                 sample.counts(binning)
             except ValueError as error:
-                problems.append(f"{path}: {error}")
+                problems.append(f"{sample.path}: {error}")
             progress("check files", done, len(files))
-        return problems
+        return problems + frame_problems(root, self.name, found, time_steps) + splits
 
     def _command(self, root: Path) -> str:
         return (
@@ -258,24 +273,30 @@ class TetSet:
         self, root: Path, files: Sequence[tuple[str, Path]], progress: Progress
     ) -> list[int]:
         """Read the labels of all files, once: they are kept beside the folders."""
-        stats = [path.stat() for _, path in files]
-        known = [[s.st_size, s.st_mtime_ns] for s in stats]
-        record = root / f"{self.name}_labels.json"
-        if record.exists():
-            try:
-                content = json.loads(record.read_text(encoding="utf-8"))
-                if content["files"] == known:
-                    return [int(label) for label in content["labels"]]
-            except (ValueError, TypeError, KeyError) as error:
-                _log.warning("%s is damaged (%s): made again.", record, error)
-        progress("read labels", 0, len(files))
-        stored: dict[str, list[tuple[Path, Tensor]]] = {part: [] for part in _PARTS}
-        for done, (part, path) in enumerate(files, start=1):
-            stored[part].append((path, _read(path)[1]))
-            progress("read labels", done, len(files))
-        labels = [label for part in _PARTS for label in _meant(stored[part])]
-        write_text(record, json.dumps({"files": known, "labels": labels}))
+        if (recorded := self._recorded(root, files)) is not None:
+            return recorded
+        labels = read_labels(files, progress)
+        content = {"files": file_states(files), "labels": labels}
+        write_text(self._record(root), json.dumps(content))
         return labels
+
+    def _record(self, root: Path) -> Path:
+        return root / f"{self.name}_labels.json"
+
+    def _recorded(
+        self, root: Path, files: Sequence[tuple[str, Path]]
+    ) -> list[int] | None:
+        """Give the labels on record where the files are those that it was made of."""
+        record = self._record(root)
+        if not record.exists():
+            return None
+        try:
+            content = json.loads(record.read_text(encoding="utf-8"))
+            if content["files"] == file_states(files):
+                return [int(label) for label in content["labels"]]
+        except (ValueError, TypeError, KeyError) as error:
+            _log.warning("%s is damaged (%s): made again.", record, error)
+        return None
 
     def _splits(self, names: Sequence[str]) -> dict[str, Split]:
         """Draw splits of the training folder; the test folder is for the test.
@@ -301,101 +322,22 @@ class TetSet:
         return Split(self.name, _ABOUT, seed, CIFAR10_DVS.classes, *parts)
 
 
-def _listed(folder: Path) -> list[Path]:
-    """List the files of a part.
-
-    Returns:
-        `0.pt`, `1.pt`, ..., none missing.
-
-    Raises:
-        FileNotFoundError: One is, or all are; it is named.
-    """
-    numbers = {int(path.stem) for path in folder.glob("*.pt") if path.stem.isdigit()}
-    wanted = range(max(numbers, default=0) + 1)
-    for number in wanted:
-        if number not in numbers:
-            raise FileNotFoundError(f"{folder / f'{number}.pt'} is missing.")
-    return [folder / f"{number}.pt" for number in wanted]
-
-
-def _read(path: Path) -> tuple[Tensor, Tensor]:
-    """Read a file.
-
-    Returns:
-        Frames, read from the disk when they are used, and label.
-
-    Raises:
-        DamagedDataError: The file cannot be read, or holds something else.
-    """
-    try:
-        try:
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        except RuntimeError:  # written by torch before 1.6
-            content = torch.load(path, map_location="cpu", weights_only=True)
-        frames, label = content
-    # A damaged file surfaces as almost any error of zipfile, pickle or torch.
-    except Exception as error:
-        raise DamagedDataError(f"Cannot read {path}: {error}") from error
-    if not isinstance(frames, Tensor) or not isinstance(label, Tensor):
-        raise DamagedDataError(
-            f"Cannot read {path}: expected frames and label, two tensors, got "
-            f"{type(frames).__name__} and {type(label).__name__}."
-        )
-    return frames, label
-
-
-def _first(path: Path) -> Tensor:
-    """Read the frames that say how the others should be.
-
-    Returns:
-        Frames `[T, 2, H, W]`.
-
-    Raises:
-        DamagedDataError: The file cannot be read, or has none; it is named.
-    """
-    frames, _ = _read(path)
-    try:
-        return _frames_first(frames)
-    except DamagedDataError as error:
-        raise DamagedDataError(f"Cannot read {path}: {error}") from error
-
-
-def _frames_first(frames: Tensor) -> Tensor:
-    """Put the time first.
-
-    Returns:
-        Frames `[T, 2, H, W]`.
-
-    Raises:
-        DamagedDataError: They have neither of the two layouts.
-    """
-    if frames.ndim == 4 and frames.shape[1] == 2:
-        return frames
-    if frames.ndim == 4 and frames.shape[0] == 2:
-        return frames.permute(3, 0, 1, 2)
-    raise DamagedDataError(
-        "Expected frames [T, 2, H, W] or [2, H, W, T], got "
-        f"{frames.dtype} {list(frames.shape)}."
+def _other_steps(path: Path, binning: Binning, time_steps: int) -> str | None:
+    if binning.time_steps == time_steps:
+        return None
+    return (
+        f"Expected `time_steps` of {binning.time_steps}, as {path} has them, got "
+        f"{time_steps}."
     )
 
 
-def _meant(stored: Sequence[tuple[Path, Tensor]]) -> list[int]:
-    """Read the labels of one folder.
-
-    Returns:
-        One for each file.
-
-    Raises:
-        DamagedDataError: One is no class; the message names the file.
-    """
-    by_length = any(label.numel() != 1 for _, label in stored)
-    found = []
-    for path, label in stored:
-        value = label.numel() if by_length else float(label)
-        if value not in range(len(CIFAR10_DVS.classes)):
-            raise DamagedDataError(
-                f"Cannot read {path}: expected a label in "
-                f"0..{len(CIFAR10_DVS.classes) - 1}, got {value}."
-            )
-        found.append(int(value))
-    return found
+def _samples(
+    files: Sequence[tuple[str, Path]], labels: Sequence[int], divided: bool
+) -> list[_Sample]:
+    classes = CIFAR10_DVS.classes
+    return [
+        _Sample(
+            path, f"{classes[label]}/{part}_{int(path.stem):05d}.pt", label, divided
+        )
+        for (part, path), label in zip(files, labels, strict=True)
+    ]

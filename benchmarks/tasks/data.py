@@ -12,6 +12,8 @@ from benchmarks import data
 from benchmarks.data.picture import draw
 from benchmarks.runs.progress import Bar, Reporter, duration
 
+_TIME_STEPS = 10
+
 
 def main(arguments: Sequence[str], reporter: Reporter) -> None:
     """Read the command line and do as it says with a data set or a recording.
@@ -22,7 +24,7 @@ def main(arguments: Sequence[str], reporter: Reporter) -> None:
 
     Raises:
         DamagedDataError: With `check`, where something is wrong.
-        ValueError: The set has no such frames.
+        ValueError: The set has no such frames, or the action no such option.
     """
     if arguments and arguments[0] == "draw":
         _draw(arguments[1:], reporter)
@@ -37,7 +39,12 @@ def main(arguments: Sequence[str], reporter: Reporter) -> None:
     )
     parser.add_argument("name", choices=list(data.available()), help="which data set")
     parser.add_argument("--root", type=Path, required=True, help="folder of the set")
-    parser.add_argument("--time-steps", type=int, default=10, help="frames a recording")
+    parser.add_argument(
+        "--time-steps",
+        type=int,
+        help=f"frames a recording: {_TIME_STEPS} if not given; status and check then "
+        "take all that are there",
+    )
     parser.add_argument(
         "--per-class", type=int, help="only so many recordings of each class"
     )
@@ -51,39 +58,34 @@ def main(arguments: Sequence[str], reporter: Reporter) -> None:
         "--compressed", action="store_true", help="a file of fewer bytes"
     )
     options = parser.parse_args(list(arguments))
+    settings = {
+        "size": None if options.size is None else (options.size, options.size),
+        "split_by": options.split_by,
+        "compressed": options.compressed or None,
+        "per_class": options.per_class,
+    }
+    settings = {key: value for key, value in settings.items() if value is not None}
+    if settings and options.action != "prepare":
+        given = ", ".join(f"--{key.replace('_', '-')}" for key in settings)
+        raise ValueError(f"Expected {given} with prepare only, got {options.action}.")
     if options.action == "status":
-        for line in data.status(options.name, options.root):
+        for line in data.status(options.name, options.root, options.time_steps):
             reporter.line(line)
         return
     if options.action == "check":
         with ExitStack() as stages:
             progress = _Stages(reporter, stages)
-            problems = data.check(options.name, options.root, progress)
+            problems = data.check(
+                options.name, options.root, progress, options.time_steps
+            )
         for line in problems:
             reporter.line(f"wrong: {line}")
         if problems:
             raise data.DamagedDataError(f"{len(problems)} problems in {options.root}.")
         reporter.line(f"data: all files of {options.name} are as they should be")
         return
-    settings = {
-        "size": None if options.size is None else (options.size, options.size),
-        "split_by": options.split_by,
-        "compressed": options.compressed or None,
-    }
-    settings = {key: value for key, value in settings.items() if value is not None}
-    if settings and not data.has_settings(options.name):
-        raise ValueError(
-            f"Expected no {', '.join(settings)} with {options.name}, which has frames "
-            "of one kind only."
-        )
-    prepare(
-        options.name,
-        options.root,
-        options.time_steps,
-        reporter,
-        per_class=options.per_class,
-        **settings,
-    )
+    steps = _TIME_STEPS if options.time_steps is None else options.time_steps
+    prepare(options.name, options.root, steps, reporter, **settings)
 
 
 def _draw(arguments: Sequence[str], reporter: Reporter) -> None:

@@ -1,11 +1,18 @@
 """The one door to what differs between SpikingJelly releases or is private there.
 
 One module a release holds the same few functions; which of them runs is chosen at
-import.
+import. What is private but the same in all releases stands in modules of its own.
 """
 
 # Selected before anything of the host is imported, so that a host that is missing or
 # too old gets a message and no other error.
+from sj_ext.host._nodes import (
+    memories,
+    set_memories,
+    set_step_mode,
+    set_store_v_seq,
+    twin,
+)
 from sj_ext.host._selection import RELEASE, SUPPORTED, UnsupportedHostError, module
 from sj_ext.host._surrogates import surrogate_arguments, surrogate_classes
 
@@ -26,10 +33,15 @@ __all__ = [
     "fused_backward",
     "fused_forward",
     "fused_refusal",
+    "memories",
     "multi_step_backends",
     "nodes_without_gradient_in_eval",
     "set_kernel",
+    "set_memories",
+    "set_step_mode",
+    "set_store_v_seq",
     "surrogate_arguments",
     "surrogate_classes",
     "surrogate_refusal",
+    "twin",
 ]

@@ -197,9 +197,8 @@ class MaskedNode(neuron.BaseNode):
     def detach(self) -> None:
         """Cut the graph behind the states and the stored potentials."""
         # Not in place, as the host does: a state may be a view of all steps.
-        for name, value in self._memories.items():
-            if isinstance(value, Tensor):
-                self._memories[name] = value.detach()
+        cut = [v.detach() if isinstance(v, Tensor) else v for v in self._states()]
+        host.set_memories(self, cut)
         if isinstance(self.v_seq, Tensor):
             self.v_seq = self.v_seq.detach()
 
@@ -221,8 +220,7 @@ class MaskedNode(neuron.BaseNode):
             return self._own_steps(x_seq, *args, **kwargs)
         states = self.materialize_states((x_seq, *args), self._states(), "m")
         spikes, states, v_seq = self._multi_step(x_seq, states, self.store_v_seq)
-        for name, value in zip(self._memories, states, strict=True):
-            self._memories[name] = value
+        host.set_memories(self, states)
         self.v_seq = v_seq
         return spikes
 
@@ -354,10 +352,10 @@ class MaskedNode(neuron.BaseNode):
             v_seq = torch.stack(v_steps) if store_v_seq else None
             return torch.stack(steps).to(x_seq.dtype), states, v_seq
         twin = self._as_host(surrogate, x_seq.device)
-        twin._memories = dict(zip(self._memories, states, strict=True))
-        twin._store_v_seq = store_v_seq
+        host.set_memories(twin, states)
+        host.set_store_v_seq(twin, store_v_seq)
         spikes = twin.multi_step_forward(given)
-        return spikes.to(x_seq.dtype), tuple(twin._memories.values()), twin.v_seq
+        return spikes.to(x_seq.dtype), tuple(host.memories(twin).values()), twin.v_seq
 
     def _one_step(
         self,
@@ -415,21 +413,18 @@ class MaskedNode(neuron.BaseNode):
         return surrogate
 
     def _states(self) -> tuple[Any, ...]:
-        return tuple(self._memories.values())
+        return tuple(host.memories(self).values())
 
     def _as_host(
         self, surrogate: nn.Module, device: torch.device | None = None
     ) -> neuron.BaseNode:
         # A view of this node as one of the host's own class, with another surrogate:
-        # the host fuses exact classes only. Parameters and memories are shared.
-        twin = object.__new__(self._host_class)
-        # What hides a method is bound to this node: the view has methods of its own.
-        twin.__dict__.update(
-            (name, value)
-            for name, value in self.__dict__.items()
-            if not isinstance(value, MethodType) and name not in _PASSES
+        # the host fuses exact classes only. What hides a method is bound to this node:
+        # the view has methods of its own.
+        bound = {n for n, value in vars(self).items() if isinstance(value, MethodType)}
+        twin: neuron.BaseNode = host.twin(
+            self, surrogate, kind=self._host_class, without=bound.union(_PASSES)
         )
-        twin.__dict__["_modules"] = {**self._modules, "surrogate_function": surrogate}
         # The host's kernels know its own surrogates: the base, not what masks or
         # measures it.
         plain = surrogate is not self.surrogate_function

@@ -27,7 +27,7 @@ def check_potential(name: str, node: nn.Module) -> None:
     """
     if (
         not isinstance(node, base.MemoryModule)
-        or "v" not in getattr(node, "_memories", {})
+        or "v" not in host.memories(node)
         or not isinstance(getattr(node, "surrogate_function", None), nn.Module)
         or "s" not in node.supported_step_mode()
         or not _has_single_steps(type(node))
@@ -52,7 +52,7 @@ def states(node: Any) -> dict[str, Any]:
     """
     return {
         name: value.detach().clone() if isinstance(value, Tensor) else value
-        for name, value in node._memories.items()
+        for name, value in host.memories(node).items()
     }
 
 
@@ -88,7 +88,7 @@ def potentials(
         h, v, state = _step(name, node, state, x, spike)
         charged.append(h)
         reset.append(v)
-    last = node._memories["v"]
+    last = host.memories(node)["v"]
     # A fused kernel rounds otherwise than single steps do, no more.
     if not torch.allclose(reset[-1].float(), last.float(), rtol=1e-3, atol=1e-3):
         raise RuntimeError(_not_followed(name, node, "the state that it ended with"))
@@ -135,16 +135,12 @@ def _not_followed(name: str, node: nn.Module, what: str) -> str:
 def _run(
     node: nn.Module, surrogate: Any, state: dict[str, Any], x: Tensor
 ) -> tuple[Tensor, dict[str, Any]]:
-    # A twin shares parameters and settings but nothing that a step changes.
-    twin: Any = object.__new__(type(node))
-    twin.__dict__.update(node.__dict__)
-    twin.__dict__["_modules"] = {**node._modules, "surrogate_function": surrogate}
-    twin.__dict__["_memories"] = dict(state)
-    twin.__dict__["_step_mode"] = "s"
+    twin = host.twin(node, surrogate, states=state)
+    host.set_step_mode(twin, "s")
     if isinstance(node, neuron.BaseNode):
         twin.store_v_seq = False
     host.set_kernel(twin, "torch")
-    return twin.single_step_forward(x), twin._memories
+    return twin.single_step_forward(x), host.memories(twin)
 
 
 class _Answer(SurrogateFunctionBase):

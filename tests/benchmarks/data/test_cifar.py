@@ -158,6 +158,29 @@ def test_a_damaged_batch_is_not_called_missing(tmp_path):
     assert "data_batch_3" in line
 
 
+def test_check_reads_the_splits_of_this_set_and_of_no_other(subset):
+    assert any("data prepare" in x for x in data.status("cifar10_subset", subset))
+    split = data.prepare("cifar10_subset", subset)
+    assert data.status("cifar10_subset", subset)[1:] == [f"{subset}: complete"]
+    # Torchvision's folder is often shared by sets whose names begin alike.
+    for other in ("cifar10.json", "cifar10_subsets.json", "cifar100.json"):
+        (subset / other).write_text("{")
+    assert data.check("cifar10_subset", subset) == []
+    split.write_text(split.read_text().replace("airplane/train_00000", "x", 1))
+    (problem,) = data.check("cifar10_subset", subset)
+    assert str(split) in problem
+
+
+def test_splits_of_sets_that_begin_alike_are_not_looked_at(official, tmp_path):
+    data.prepare("cifar10", tmp_path)
+    for other in ("cifar100", "cifar10_subset_1", "cifar10_dvs_tet_labels"):
+        (tmp_path / f"{other}.json").write_text("{")
+    assert data.check("cifar10", tmp_path) == []
+    (tmp_path / "cifar10_3.json").write_text("{")
+    (problem,) = data.check("cifar10", tmp_path)
+    assert "cifar10_3.json is damaged" in problem
+
+
 @pytest.mark.parametrize("name", ["cifar10", "cifar100", "cifar10_subset"])
 def test_status_says_what_the_pictures_are(tmp_path, name):
     line = data.status(name, tmp_path)[0]

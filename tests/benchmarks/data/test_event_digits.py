@@ -16,7 +16,8 @@ import torch
 from spikingjelly.datasets.n_caltech101 import NCaltech101
 
 from benchmarks import data
-from benchmarks.data import DamagedDataError, event_digits
+from benchmarks.__main__ import main
+from benchmarks.data import DamagedDataError, digit_folder, event_digits
 from benchmarks.data.atis import encode_events, read_events
 from benchmarks.data.splits import read_split
 
@@ -187,6 +188,75 @@ def test_a_damaged_event_file_is_written_again(copy, prepared, caplog):
     assert damaged.read_bytes() == original.read_bytes()
 
 
+def words_of(action, root, *more):
+    return ["data", action, "event_digits", "--root", str(root), *map(str, more)]
+
+
+def test_check_takes_the_time_steps_that_are_there_or_those_asked_for(copy, capsys):
+    assert data.check("event_digits", copy) == []
+    assert main(words_of("check", copy)) == 0
+    assert main(words_of("check", copy, "--time-steps", TIME_STEPS)) == 0
+    assert main(words_of("status", copy, "--time-steps", TIME_STEPS)) == 0
+    assert "complete" in capsys.readouterr().out
+    assert main(words_of("check", copy, "--time-steps", 7)) == 2
+    assert "--time-steps 7" in capsys.readouterr().out
+    assert main(words_of("status", copy, "--time-steps", 7)) == 0
+    assert "complete" not in capsys.readouterr().out
+
+
+def test_check_names_each_file_that_was_altered_or_lost(copy):
+    folder = copy / "extract" / "Caltech101" / "3"
+    altered, lost = sorted(folder.iterdir())
+    damage(altered)
+    lost.unlink()
+    problems = data.check("event_digits", copy)
+    assert len(problems) == 2
+    assert problems[0].startswith(f"{altered} was altered")
+    assert problems[1] == f"{lost} is missing"
+
+
+def test_check_reads_converted_events_and_all_frames(copy):
+    prepare(copy, time_steps=3)
+    converted = next((copy / "events_np" / "5").iterdir())
+    damage(converted)
+    damage(copy / CACHE)
+    problems = data.check("event_digits", copy)
+    assert len(problems) == 2
+    assert str(converted) in problems[0]
+    assert str(copy / CACHE) in problems[1]
+    # Of three steps alone, the frames are whole.
+    assert len(data.check("event_digits", copy, time_steps=3)) == 1
+
+
+def test_check_sees_frames_of_other_events(copy, tmp_path):
+    other = prepare(tmp_path / "other", seed=1)
+    shutil.copy(other, copy / CACHE)
+    (problem,) = data.check("event_digits", copy)
+    assert problem == f"{copy / CACHE} is of other events"
+
+
+def test_a_lost_folder_of_event_files_is_one_problem(copy):
+    shutil.rmtree(copy / "extract")
+    (problem,) = data.check("event_digits", copy)
+    assert problem.startswith(f"{copy / 'extract'} is missing")
+
+
+WRONG_TYPE = '{"name": "event_digits", "format": 1, "seed": 0, "per_class": "x"}'
+
+
+@pytest.mark.parametrize("content", ["", "[1]", '{"seed": "x"}', WRONG_TYPE])
+def test_check_names_a_damaged_record(copy, content):
+    (copy / "event_digits.json").write_text(content)
+    (problem,) = data.check("event_digits", copy)
+    assert str(copy / "event_digits.json") in problem
+
+
+@pytest.mark.parametrize("action", ["status", "check"])
+def test_options_of_a_preparation_are_refused_elsewhere(prepared, capsys, action):
+    assert main(words_of(action, prepared, "--per-class", 2)) == 2
+    assert "Expected --per-class with prepare only" in capsys.readouterr().err
+
+
 def test_a_lost_event_file_is_written_again(copy):
     lost = copy / "extract/Caltech101/3/image_0002.bin"
     lost.unlink()
@@ -212,13 +282,13 @@ def test_a_cache_of_other_events_is_refused_then_built_again(
     shutil.copy(tmp_path / "other" / CACHE, copy / CACHE)
     assert stages(copy) == ALL_STAGES[1:]
     assert data.load("event_digits", copy, TIME_STEPS).checksum == expected
-    monkeypatch.setattr(event_digits, "_FORMAT", 2)
+    monkeypatch.setattr(digit_folder, "FORMAT", 2)
     with pytest.raises(DamagedDataError, match="expected format 2, got 1"):
         data.load("event_digits", copy, TIME_STEPS)
 
 
 def test_events_that_differ_from_the_known_ones_are_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(event_digits, "EVENTS_SHA256", "0" * 64)
+    monkeypatch.setattr(digit_folder, "EVENTS_SHA256", "0" * 64)
     few = dict(event_digits.simulate(per_class=1))
     monkeypatch.setattr(event_digits, "simulate", lambda *_: iter(few.items()))
     with pytest.raises(RuntimeError, match=r"checksum 0{64}, got [0-9a-f]{64}"):

@@ -244,6 +244,29 @@ def test_check_looks_at_events_frames_and_splits_though_originals_are_there(root
     assert any(f"{frames} is damaged" in line for line in problems)
 
 
+def test_check_and_status_tell_frames_of_the_steps_asked_for(root):
+    frames = data.prepare("cifar10_dvs", root, time_steps=2, size=(8, 8))
+    data.prepare("cifar10_dvs", root, time_steps=20, size=(8, 8))
+    frames.write_bytes(frames.read_bytes()[:-1])
+    damaged = f"{frames} is damaged"
+    for steps, seen in ((None, True), (2, True), (20, False)):
+        problems = data.check("cifar10_dvs", root, time_steps=steps)
+        assert any(damaged in line for line in problems) == seen
+    problems = data.check("cifar10_dvs", root, time_steps=3)
+    assert any("frames of 3 time steps are missing" in line for line in problems)
+    assert "no frames of 3 time steps" in data.status("cifar10_dvs", root, 3)
+    listed = [x for x in data.status("cifar10_dvs", root, 2) if x.endswith("frames")]
+    assert [line.partition(":")[0] for line in listed] == [frames.name]
+
+
+@pytest.mark.parametrize("name", data.available())
+def test_every_set_can_be_checked_and_asked_for_steps_where_nothing_is(name, tmp_path):
+    assert data.check(name, tmp_path, time_steps=3)
+    assert data.status(name, tmp_path, 3)
+    with pytest.raises((FileNotFoundError, ValueError)):
+        data.load(name, tmp_path, 3)
+
+
 def test_what_a_killed_process_had_begun_is_removed_and_files_of_others_stay(root):
     raw, partial = root / "events_np", root / "events_np.partial"
     (partial / "cat").mkdir(parents=True)

@@ -132,6 +132,16 @@ def test_a_missing_recording_is_named(root, capsys):
     assert "session2/Caneca.aedat is missing" in capsys.readouterr().out
 
 
+def test_a_missing_window_is_named_though_others_of_its_recording_are_there(root):
+    data.prepare("dvs128_objects", root, time_steps=2)
+    lost = root / "events_np" / "Caixa" / "session1_0005.npz"
+    lost.unlink()
+    problems = data.check("dvs128_objects", root)
+    assert f"{lost} is missing: prepare again" in problems
+    data.prepare("dvs128_objects", root, time_steps=2)
+    assert data.check("dvs128_objects", root) == []
+
+
 def test_a_set_with_frames_of_one_kind_refuses_others(prepared):
     with pytest.raises(ValueError, match=r"no `data\.cache` with event_digits"):
         data.load("event_digits", prepared, 4, CacheConfig())

@@ -152,6 +152,73 @@ def test_a_damaged_trial_is_named_and_those_before_it_stay(gesture, unpacked):
     assert data.check("dvs128_gesture", gesture) == [problem]
 
 
+def test_every_file_of_a_trial_is_made_whatever_other_trials_are_called(
+    gesture, unpacked
+):
+    source = gesture / "extract" / "DvsGesture"
+    source.parent.mkdir()
+    unpacked.rename(source)
+    # As in the real set, one name begins with another.
+    trials = ("user02_lab", "user02_lab_led")
+    for end in (".aedat", "_labels.csv"):
+        (source / f"user01_led{end}").rename(source / f"{trials[1]}{end}")
+    (source / "trials_to_train.txt").write_text("\n".join(f"{t}.aedat" for t in trials))
+    (source / "trials_to_test.txt").write_text("")
+    data.prepare("dvs128_gesture", gesture, time_steps=2)
+    raw = gesture / "events_np" / "train"
+    whole = {path: path.stat().st_mtime_ns for path in raw.glob("*/*.npz")}
+    assert len(whole) == 2 * 11
+    # The whole of one trial, and a single file of the other.
+    lost = [*raw.glob("*/user02_lab_?.npz"), raw / "4" / "user02_lab_led_0.npz"]
+    assert len(lost) == 12
+    for path in lost:
+        path.unlink()
+    problems = data.check("dvs128_gesture", gesture)
+    for path in lost:
+        assert any(f"{path} is missing" in problem for problem in problems)
+    data.prepare("dvs128_gesture", gesture, time_steps=2)
+    assert {*raw.glob("*/*.npz")} == whole.keys()
+    for path in whole.keys() - {*lost}:
+        assert path.stat().st_mtime_ns == whole[path]
+    assert not [path for path in raw.parent.iterdir() if path.name.startswith(".")]
+
+
+def test_two_recordings_of_one_class_in_a_trial_are_both_missed(gesture, unpacked):
+    source = gesture / "extract" / "DvsGesture"
+    source.parent.mkdir()
+    unpacked.rename(source)
+    labels = source / "user02_lab_labels.csv"
+    head, *rows = labels.read_text().splitlines()
+    rows[7] = "7," + rows[7].partition(",")[2]
+    labels.write_text("\n".join([head, *rows]))
+    (source / "trials_to_train.txt").write_text("user02_lab.aedat")
+    (source / "trials_to_test.txt").write_text("")
+    data.prepare("dvs128_gesture", gesture, time_steps=2)
+    second = gesture / "events_np" / "train" / "6" / "user02_lab_1.npz"
+    second.unlink()
+    data.prepare("dvs128_gesture", gesture, time_steps=2)
+    assert second.exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("class,start,end\n12,0,9\n", r"classes in 1\.\.11, got 12"),
+        ("class,start,end\n", "a row for each recording"),
+        ("class,start,end\nx,0,9\n", "'x'"),
+    ],
+)
+def test_a_damaged_list_of_labels_is_named(gesture, unpacked, text, message):
+    source = gesture / "extract" / "DvsGesture"
+    source.parent.mkdir()
+    unpacked.rename(source)
+    (source / "user01_led_labels.csv").write_text(text)
+    with pytest.raises(ValueError, match=rf"user01_led_labels\.csv: .*{message}"):
+        data.prepare("dvs128_gesture", gesture, time_steps=2)
+    problems = data.check("dvs128_gesture", gesture)
+    assert any("user01_led_labels.csv" in problem for problem in problems)
+
+
 @pytest.mark.parametrize("missing", ["user02_lab.aedat", "user02_lab_labels.csv"])
 def test_a_file_that_a_list_names_is_missed(gesture, unpacked, missing):
     source = gesture / "extract" / "DvsGesture"

@@ -1,5 +1,7 @@
 """Planted evidence is in the planted steps, and nothing of the class is elsewhere."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -147,6 +149,31 @@ def test_a_complete_file_is_left_and_one_of_other_settings_renewed(folder):
     planted.prepare(folder, **options, first=2, last=2, seed=1)
     assert file.stat().st_mtime_ns != before
     planted.prepare(folder, **options, first=2, last=2)
+
+
+def test_check_looks_at_the_digits_and_at_what_was_planted_in_them(folder, tmp_path):
+    assert data.check("planted_digits", folder, time_steps=TIME_STEPS) == []
+    assert data.check("planted_digits", folder) == []
+    assert data.status("planted_digits", folder)[-1] == f"{folder}: complete"
+    root = shutil.copytree(folder, tmp_path / "copy")
+    event_file = next((root / "event_digits" / "extract").rglob("*.bin"))
+    event_file.write_bytes(event_file.read_bytes()[:-5])
+    (problem,) = data.check("planted_digits", root)
+    assert str(event_file) in problem
+    frames = root / f"planted_digits_T{TIME_STEPS}.npz"
+    frames.rename(root / "planted_digits_T9.npz")
+    problems = data.check("planted_digits", root)
+    assert any("planted_digits_T9.npz has time_steps 4" in line for line in problems)
+
+
+def test_planted_evidence_of_other_digits_is_seen(folder, tmp_path):
+    root = shutil.copytree(folder, tmp_path / "copy")
+    shutil.rmtree(root / "event_digits")
+    event_digits.prepare(root / "event_digits", per_class=1, time_steps=TIME_STEPS)
+    (problem,) = data.check("planted_digits", root)
+    assert problem.endswith(
+        f"planted_digits_T{TIME_STEPS}.npz is of other event digits"
+    )
 
 
 def test_missing_digits_are_answered_with_the_command(tmp_path):

@@ -167,6 +167,61 @@ def test_what_is_wrong_is_named(root, damage, message):
     assert "train/3.pt" in problem
 
 
+def test_check_reads_what_was_made_of_the_files_and_the_splits(root):
+    frames = data.prepare("cifar10_dvs_tet", root, time_steps=T)
+    small = data.prepare("cifar10_dvs_tet", root, time_steps=T, compressed=True)
+    assert data.check("cifar10_dvs_tet", root, time_steps=T) == []
+    for path in (frames, small):
+        whole = path.read_bytes()
+        path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+        (problem,) = data.check("cifar10_dvs_tet", root)
+        assert f"{path} is damaged" in problem
+        path.write_bytes(whole)
+    split = root / "cifar10_dvs_tet_2.json"
+    split.write_text(split.read_text().replace('"train"', '"test"', 1))
+    (problem,) = data.check("cifar10_dvs_tet", root)
+    assert str(split) in problem
+    split.unlink()
+    torch.save(torch.load(root / "train" / "0.pt"), root / "train" / "0.pt")
+    problems = data.check("cifar10_dvs_tet", root)
+    assert problems == [
+        f"{path}: made of other events than lie here now"
+        for path in sorted((frames, small))
+    ]
+
+
+def test_check_does_not_trust_the_labels_on_record(root):
+    data.prepare("cifar10_dvs_tet", root, time_steps=T)
+    record = root / "cifar10_dvs_tet_labels.json"
+    record.write_text(record.read_text().replace('"labels": [0', '"labels": [1'))
+    (problem,) = data.check("cifar10_dvs_tet", root)
+    assert f"{record}: expected the labels of the files" in problem
+
+
+def test_check_of_steps_that_the_files_do_not_have_says_so(root, capsys):
+    data.prepare("cifar10_dvs_tet", root, time_steps=T)
+    words = ["cifar10_dvs_tet", "--root", str(root), "--time-steps"]
+    assert main(["data", "check", *words, str(T)]) == 0
+    assert main(["data", "check", *words, "10"]) == 2
+    assert "`time_steps` of 4" in capsys.readouterr().out
+    assert main(["data", "status", *words, "10"]) == 0
+    assert "not prepared yet" in capsys.readouterr().out
+
+
+def test_the_command_line_prepares_the_compressed_form(root, capsys):
+    words = ["cifar10_dvs_tet", "--root", str(root), "--time-steps", str(T)]
+    assert main(["data", "prepare", *words, "--compressed"]) == 0
+    assert [path.suffix for path in root.glob("*frames")] == [".cframes"]
+    found = data.load("cifar10_dvs_tet", root, T, CacheConfig(compressed=True))
+    assert found.checksum == data.load("cifar10_dvs_tet", root, T).checksum
+    capsys.readouterr()
+    for setting in (["--size", "48"], ["--split-by", "time"]):
+        assert main(["data", "prepare", *words, *setting]) == 2
+        printed = capsys.readouterr().err
+        assert "neither `size` nor `split_by`" in printed
+        assert "Traceback" not in printed
+
+
 def test_a_first_file_of_another_kind_is_named(root):
     torch.save([torch.zeros(3, 3), torch.ones(1)], root / "train" / "0.pt")
     with pytest.raises(data.DamagedDataError, match=r"train/0\.pt: .*\[3, 3\]"):
