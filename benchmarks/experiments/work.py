@@ -7,17 +7,16 @@ torchrun or by hand, thereby share the work: each takes the next that nobody has
 import fcntl
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 from benchmarks import data
 from benchmarks.experiments.kinds import Kind, kind_of
 from benchmarks.runs.progress import Reporter, duration
-from benchmarks.runs.workers import one_thread
+from benchmarks.runs.workers import one_thread, pool_of
 from benchmarks.tasks.data import prepare
 
 __all__ = ["PREPARED", "Job", "JobError", "done"]
@@ -154,7 +153,7 @@ def _one_by_one(
 def _by_workers(missing: Sequence[Job], workers: int) -> Iterator[tuple[Job, str]]:
     """Do the same, several at a time, each in a process of its own."""
     waiting, running = list(missing), dict[Future[str | None], Job]()
-    with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
+    with pool_of(workers) as pool:
         while waiting or running:
             for job in tuple(waiting):
                 if len(running) < workers and job.is_free:

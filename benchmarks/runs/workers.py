@@ -1,6 +1,8 @@
 """Many small jobs in several processes, each with one thread."""
 
 import multiprocessing
+import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
@@ -27,8 +29,7 @@ def done_by_workers(
             do(*job)
             yield number
         return
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, spawn) as pool:
+    with pool_of(workers) as pool:
         futures = {pool.submit(do, *job): n for n, job in enumerate(jobs)}
         try:
             for future in as_completed(futures):
@@ -38,6 +39,32 @@ def done_by_workers(
             # After an error, what has not begun is not begun.
             for future in futures:
                 future.cancel()
+
+
+def pool_of(workers: int) -> ProcessPoolExecutor:
+    """Make processes for jobs, which end with this one, even where it is killed.
+
+    Args:
+        workers: How many.
+
+    Returns:
+        The pool, to be closed.
+    """
+    spawn = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(workers, spawn, initializer=_end_with_parent)
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_watch, args=(parent,), daemon=True).start()
+
+
+def _watch(parent: Any) -> None:
+    parent.join()
+    # At once: a worker waits for jobs in C code, or is in the midst of one, which
+    # whoever goes on with it resumes.
+    os._exit(1)
 
 
 @contextmanager

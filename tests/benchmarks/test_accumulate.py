@@ -81,16 +81,26 @@ def test_two_processes_under_torchrun_learn_what_one_does(small_run):
     assert np.array_equal(*names)
 
 
-def test_another_number_of_devices_than_of_processes_is_refused(small_run):
-    done = under_torchrun(small_run("device.devices", 3))
-    assert done.returncode != 0
-    assert "number of processes that torchrun has started, 2, got 3" in done.stderr
-
-
-def test_a_batch_that_processes_cannot_share_is_refused(small_run):
-    done = under_torchrun(small_run("optimization.batch_size", 5))
-    assert done.returncode != 0
-    assert "each of 2 processes as many samples, at least 2, got 5" in done.stderr
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (
+            ("device.devices", 3),
+            "number of processes that torchrun has started, 2, got 3",
+        ),
+        (
+            ("optimization.batch_size", 5),
+            "each of 2 processes as many samples, at least 2, got 5",
+        ),
+    ],
+)
+def test_what_processes_cannot_share_is_refused(
+    small_run, monkeypatch, capsys, more, message
+):
+    for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE", "TORCHELASTIC_RUN_ID"):
+        monkeypatch.setenv(name, "2")
+    assert main(["train", *small_run(*more)]) == 2
+    assert message in capsys.readouterr().err
 
 
 def test_tasks_of_several_networks_take_one_device(small_run):

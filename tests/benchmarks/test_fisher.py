@@ -520,7 +520,7 @@ def test_the_null_under_label_noise_is_trained_on_wrong_labels_of_clean_steps(
     training = arm.train
     given = {}
 
-    def note(net, frames, parts, settings, seed, after_epoch, loss):
+    def note(net, frames, parts, settings, seed, after_epoch, loss, **more):
         given.update(frames=frames, parts=parts, seed=seed)
 
     monkeypatch.setattr(fisher_runs, "train_in_memory", note)

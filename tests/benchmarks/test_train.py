@@ -346,6 +346,7 @@ def test_a_run_killed_at_any_moment_resumes_bit_for_bit(
     assert not list(folder.path.glob(".*.partial"))
 
 
+@pytest.mark.full
 def test_a_run_killed_again_and_again_resumes_bit_for_bit(trained, small_run, tmp_path):
     words = small_run("output", tmp_path / "killed")
     for _ in range(3):
