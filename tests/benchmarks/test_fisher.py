@@ -478,6 +478,7 @@ def test_a_written_configuration_reads_back_the_same(config, tmp_path):
     assert again.digest() == config.digest()
 
 
+@pytest.mark.full
 def test_optimizer_and_label_noise_can_be_swept(words, capsys):
     sweep = {
         "optimization": [{"optimizer": "adamw"}, {"optimizer": "sgd", "lr": 0.1}],

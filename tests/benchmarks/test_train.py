@@ -323,6 +323,7 @@ def same_learning(reference, folder):
     )
 
 
+_FULL = ("while the second checkpoint is renamed", "before the predictions")
 KILLS = {
     "while the first checkpoint is written": ("(torch, 'save')", 1),
     "while the second checkpoint is renamed": ("(files, '_flush_to_disk')", 5),
@@ -335,7 +336,10 @@ KILLS = {
 }
 
 
-@pytest.mark.parametrize("moment", KILLS)
+@pytest.mark.parametrize(
+    "moment",
+    [pytest.param(m, marks=pytest.mark.full) if m in _FULL else m for m in KILLS],
+)
 def test_a_run_killed_at_any_moment_resumes_bit_for_bit(
     trained, small_run, tmp_path, moment
 ):
@@ -397,6 +401,7 @@ def test_every_epoch_is_on_the_board_after_a_resume(small_run):
     assert steps == [1, 2, 3, 4]
 
 
+@pytest.mark.full
 def test_two_processes_resume_to_the_same_weights(small_run, tmp_path):
     more = ("device.devices", 2, "optimization.batch_size", 4, "device.threads", 1)
     whole = small_run(*more, "output", tmp_path / "whole")

@@ -317,7 +317,14 @@ def run_child(root, progress, wait=True):
     return child
 
 
-@pytest.mark.parametrize("stage", ALL_STAGES)
+# The last stage has all that comes before it.
+@pytest.mark.parametrize(
+    "stage",
+    [
+        *(pytest.param(stage, marks=pytest.mark.full) for stage in ALL_STAGES[:-1]),
+        ALL_STAGES[-1],
+    ],
+)
 def test_a_killed_preparation_ends_right_on_the_second_call(tmp_path, prepared, stage):
     root = tmp_path / "root"
     done = 20 if stage == "read frames" else 1
