@@ -278,7 +278,7 @@ def test_the_list_has_a_line_for_each_experiment(capsys):
     assert main(["list"]) == 0
     printed = capsys.readouterr().out
     (line,) = (x for x in printed.splitlines() if x.startswith("attribution"))
-    assert line.split()[1:6] == ["2406.19645", "train", "12", "min", "54"]
+    assert line.split()[1:6] == ["2406.19645", "train", "11", "min", "54"]
     assert "minutes for all demos" in printed
 
 
