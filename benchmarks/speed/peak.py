@@ -8,11 +8,11 @@ import ctypes
 import gc
 import sys
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
 
 import torch
+
+from benchmarks.runs.workers import pool_of
 
 Work = Callable[[], object]
 _PASSES = 2
@@ -37,7 +37,7 @@ def peak_bytes(
         On a CPU the growth of the process's resident memory to its peak, in bytes; on
         a CUDA device that of the memory which torch has allocated there.
     """
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+    with pool_of(1) as pool:
         threads = torch.get_num_threads()
         return pool.submit(_measure, make, warm_up, device, threads).result()
 

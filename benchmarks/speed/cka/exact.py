@@ -4,15 +4,14 @@ import resource
 import sys
 import tempfile
 import time
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from benchmarks.runs.workers import pool_of
 from sj_ext.cka import exact_cka
 
 _ROWS_AT_ONCE = 1000
@@ -56,7 +55,7 @@ def measure_exact(setting: ExactSetting, folder: Path) -> dict[str, Any]:
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder) as place:
         paths = _write(setting, Path(place))
-        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        with pool_of(1) as pool:
             threads = torch.get_num_threads()
             seconds, peak = pool.submit(_run, paths, threads).result()
         error = _error(paths)

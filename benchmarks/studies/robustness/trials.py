@@ -1,16 +1,13 @@
 """All networks of a robustness study: trained, then attacked, several at a time."""
 
 import json
-import multiprocessing
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from benchmarks.runs.folder import RunFolder
 from benchmarks.runs.progress import Reporter
+from benchmarks.runs.workers import done_by_workers, one_thread
 from benchmarks.studies.robustness.config import RobustnessConfig, as_file_name
 from benchmarks.studies.robustness.trial import trial
 from benchmarks.tasks.train import train
@@ -81,17 +78,9 @@ def _do_all(
     if not tasks:
         return
     with reporter.bar(f"{config.name}: {name}", len(tasks), "networks") as bar:
-        if config.workers == 1:
-            for arm, seed in tasks:
-                do(config, arm, seed)
-                bar.advance()
-            return
-        spawn = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(config.workers, spawn) as pool:
-            futures = [pool.submit(do, config, arm, seed) for arm, seed in tasks]
-            for future in as_completed(futures):
-                future.result()
-                bar.advance()
+        jobs = [(config, arm, seed) for arm, seed in tasks]
+        for _ in done_by_workers(do, jobs, config.workers):
+            bar.advance()
 
 
 def _train(config: RobustnessConfig, arm: str, seed: int) -> None:
@@ -99,11 +88,7 @@ def _train(config: RobustnessConfig, arm: str, seed: int) -> None:
 
 
 def _attack(config: RobustnessConfig, arm: str, seed: int) -> None:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with one_thread():
         transfer = config.folder / f"transfer-seed-{seed}.pt"
         found = trial(config, arm, seed, transfer)
-    finally:
-        torch.set_num_threads(threads)
     write_text(trial_file(config, arm, seed), json.dumps(found, indent=1) + "\n")
