@@ -210,7 +210,8 @@ def test_processes_of_torchrun_share_the_runs(write, tiny, tmp_path):
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("runs: 4 of 4 to do") == 1, "the first process tells"
+    # It may begin when the other has already done some.
+    assert done.stdout.count(" of 4 to do") == 1, "the first process tells"
     alone = run_experiment(tiny(), options(tmp_path / "alone"), Reporter.silent())
     assert (together / "rows.csv").read_text() == (
         tmp_path / "alone" / "rows.csv"
