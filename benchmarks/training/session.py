@@ -21,7 +21,12 @@ from sj_ext.readout import (
     ReadoutLoss,
     TemporallyWeightedOutput,
 )
-from sj_ext.surrogate import MaskSchedule, calibrate_window, gradient_density
+from sj_ext.surrogate import (
+    MaskSchedule,
+    calibrate_window,
+    dense,
+    gradient_density,
+)
 from sj_ext.surrogate.density import LayerDensity
 
 _FORMAT = 2
@@ -218,11 +223,12 @@ class Session:
             # What is left at the end of an epoch makes a step of fewer batches.
             together = every if number <= last - last % every else last % every
             with self.fabric.no_backward_sync(self.model, enabled=not steps_now):
+                looked_into = self._looked_into(frames)
                 if number == last and self.spiking:
                     logits = self._measured(frames)
                 else:
                     logits = self.model(frames)
-                loss = self.loss(logits, target, self.readout)
+                loss = self.loss(logits, target, self.readout, **looked_into)
                 self.fabric.backward(loss / together)
             if not torch.isfinite(loss):
                 raise FloatingPointError(
@@ -248,6 +254,15 @@ class Session:
             advance(len(target))
         reduced = self.fabric.all_reduce(sums, reduce_op="sum")
         return dict(zip(("loss", "correct", "samples"), reduced.tolist(), strict=True))
+
+    def _looked_into(self, frames: Tensor) -> dict[str, Any]:
+        """Give a loss that differentiates the network what it needs for that."""
+        if not self.loss.differentiates_network:
+            return {}
+        with dense(self.network):
+            evaluated = self.model(frames)
+        functional.reset_net(self.network)
+        return {"parameters": self.network.parameters(), "evaluated": evaluated}
 
     def _measured(self, frames: Tensor) -> Tensor:
         with gradient_density(self.network) as measured:

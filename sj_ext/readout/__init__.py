@@ -3,6 +3,7 @@
 And losses over time, which train what is read out.
 """
 
+from sj_ext.readout.concentration import temporal_concentration_loss
 from sj_ext.readout.loss import (
     CrossEntropyLoss,
     ReadoutLoss,
@@ -10,7 +11,6 @@ from sj_ext.readout.loss import (
     TemporalEfficientTrainingLoss,
 )
 from sj_ext.readout.losses import (
-    temporal_concentration_loss,
     temporal_efficient_training_loss,
     temporally_weighted_cross_entropy,
 )

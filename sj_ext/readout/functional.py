@@ -160,3 +160,19 @@ def check_indices(target: Tensor, samples: int) -> None:
         raise ValueError(
             f"Expected `target` to hold class indices, got dtype {target.dtype}."
         )
+
+
+def check_hard_or_soft(logits: Tensor, target: Tensor) -> None:
+    """Refuse targets that are no class, or no probabilities, of each sample.
+
+    Args:
+        logits: `[T, N, K]`.
+        target: What came.
+
+    Raises:
+        ValueError: As in `check_target` and `check_soft_target`.
+    """
+    if is_soft(target, logits):
+        check_soft_target(target)
+    else:
+        check_target(target, logits)

@@ -1,19 +1,18 @@
 """The losses that a configuration names: of logits, target and readout."""
 
 from abc import abstractmethod
+from collections.abc import Iterable
 from typing import Literal
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sj_ext.readout.functional import check_logits
-from sj_ext.readout.losses import (
-    check_hard_or_soft,
-    check_lambda,
-    check_strength,
+from sj_ext.readout.concentration import (
+    check_concentration,
     temporal_concentration_loss,
-    temporal_efficient_training_loss,
 )
+from sj_ext.readout.functional import check_hard_or_soft, check_logits
+from sj_ext.readout.losses import check_lambda, temporal_efficient_training_loss
 from sj_ext.readout.readout import Readout
 from sj_ext.registry import register
 
@@ -24,9 +23,16 @@ class ReadoutLoss(nn.Module):
     Args:
         label_smoothing: As in `torch.nn.functional.cross_entropy`.
 
+    Attributes:
+        differentiates_network: Whether `forward` also takes `parameters` of the
+            network, and `evaluated`, logits of the same samples from a pass inside
+            `sj_ext.surrogate.dense(net)`.
+
     Raises:
         ValueError: If `label_smoothing` is not in [0, 1].
     """
+
+    differentiates_network = False
 
     def __init__(self, label_smoothing: float = 0.0) -> None:
         super().__init__()
@@ -134,30 +140,47 @@ class TemporalConcentrationLoss(ReadoutLoss):
     Args:
         strength: How much the centroid counts beside the cross-entropy, at least 0.
         direction: Where the centroid is to move, `"early"` or `"late"`.
+        labels: Whose labels the information is of, `"model"` or `"empirical"`.
+        pairs: How many pairs of prefixes a batch takes; None is all.
         label_smoothing: As in `torch.nn.functional.cross_entropy`.
 
     Raises:
         ValueError: If an argument is outside its range.
     """
 
+    differentiates_network = True
+
     def __init__(
         self,
         strength: float = 1.0,
         direction: Literal["early", "late"] = "early",
+        labels: Literal["model", "empirical"] = "model",
+        pairs: int | None = 1,
         label_smoothing: float = 0.0,
     ) -> None:
         super().__init__(label_smoothing)
-        check_strength(strength, direction)
+        check_concentration(strength, direction, labels, pairs)
         self.strength = float(strength)
         self.direction = direction
+        self.labels = labels
+        self.pairs = pairs
 
-    def forward(self, logits: Tensor, target: Tensor, readout: Readout) -> Tensor:
+    def forward(
+        self,
+        logits: Tensor,
+        target: Tensor,
+        readout: Readout,
+        parameters: Iterable[Tensor] = (),
+        evaluated: Tensor | None = None,
+    ) -> Tensor:
         """Compute cross-entropy and centroid of what the prefixes answer.
 
         Args:
             logits: `[t, N, K]`.
             target: `[N]`, class indices, or `[N, K]`, probabilities.
             readout: What answers are read out with.
+            parameters: What the information is of, such as `net.parameters()`.
+            evaluated: Logits that it is taken from, `[t, N, K]`; None is `logits`.
 
         Returns:
             A scalar, of the batch as a whole.
@@ -165,9 +188,13 @@ class TemporalConcentrationLoss(ReadoutLoss):
         return temporal_concentration_loss(
             logits,
             target,
+            parameters,
             self.strength,
             self.direction,
             readout=readout,
+            evaluated=evaluated,
+            labels=self.labels,
+            pairs=self.pairs,
             label_smoothing=self.label_smoothing,
         )
 
@@ -175,5 +202,5 @@ class TemporalConcentrationLoss(ReadoutLoss):
         """Show the settings."""
         return (
             f"strength={self.strength}, direction={self.direction!r}, "
-            f"{super().extra_repr()}"
+            f"labels={self.labels!r}, pairs={self.pairs}, {super().extra_repr()}"
         )

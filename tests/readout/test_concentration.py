@@ -1,26 +1,345 @@
-"""The concentration loss moves the information centroid to both sides."""
+"""The concentration loss is the definition's, and moves the centroid to both sides."""
+
+import itertools
+import math
 
 import pytest
 import torch
 from spikingjelly.activation_based import functional, layer, neuron, surrogate
 from torch import nn
+from torch.func import functional_call
+from torch.nn.functional import cross_entropy, one_hot
 
+import sj_ext
 from sj_ext.fisher import TemporalFisher
-from sj_ext.readout import RateReadout, TemporalConcentrationLoss
+from sj_ext.readout import (
+    RateReadout,
+    TemporalConcentrationLoss,
+    TemporallyWeightedOutput,
+    temporal_concentration_loss,
+)
+from sj_ext.readout.concentration import (
+    information_centroid_of,
+    information_cotangents,
+)
+from sj_ext.surrogate import dense
 
 T, K, FEATURES = 6, 4, 24
 
 
+def small(spiking=True, steps=4, samples=2, classes=2):
+    """A network of one hidden layer in float64; without spikes it is smooth."""
+    torch.manual_seed(0)
+    lif = neuron.LIFNode(
+        v_threshold=0.5,
+        v_reset=None,
+        detach_reset=False,
+        surrogate_function=surrogate.Sigmoid(alpha=2.0, spiking=spiking),
+    )
+    net = nn.Sequential(layer.Linear(3, 5), lif, layer.Linear(5, classes)).double()
+    functional.set_step_mode(net, "m")
+    x = 2 * torch.rand(steps, samples, 3, dtype=torch.float64)
+    return net, x, torch.arange(samples) % classes
+
+
+def by_the_definition(outputs, parameters, target, labels):
+    """Loop over prefixes, samples and answers: I_t = E ||grad log p_t(y)||^2."""
+    found = []
+    for of_prefix in outputs.log_softmax(-1):
+        information = 0.0
+        for scores, y in zip(of_prefix, target.tolist(), strict=True):
+            for k, score in enumerate(scores):
+                weight = float(score.detach().exp()) if labels == "model" else float(k == y)
+                gradients = torch.autograd.grad(score, parameters, retain_graph=True)
+                square = sum(g.square().sum() for g in gradients)
+                information += weight * square / len(target)
+        found.append(information)
+    return torch.stack(found)
+
+
+@pytest.mark.parametrize("labels", ["model", "empirical"])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_in_the_mean_over_all_signs_the_squared_gradient_is_the_fisher_information(
+    labels, weighted, monkeypatch
+):
+    net, x, target = small()
+    readout = TemporallyWeightedOutput(4) if weighted else RateReadout(4)
+    if weighted:
+        readout.weight.copy_(torch.tensor([0.2, 0.6, 1.0, 2.2]))
+    outputs = readout.prefixes(net(x))
+    parameters = list(net.parameters())
+    expected = by_the_definition(outputs, parameters, target, labels)
+    found = torch.zeros(4, dtype=torch.float64)
+    signs = list(itertools.product((0, 1), repeat=4 if labels == "model" else 2))
+    for drawn in signs:
+        monkeypatch.setattr(
+            torch,
+            "randint",
+            lambda _, shape, drawn=drawn, **__: torch.tensor(drawn).reshape(shape),
+        )
+        cotangents = information_cotangents(
+            outputs, None if labels == "model" else target
+        )
+        for t in range(4):
+            gradients = torch.autograd.grad(
+                outputs[t], parameters, cotangents[t], retain_graph=True
+            )
+            found[t] += sum(g.square().sum() for g in gradients) / len(signs) / 2
+    torch.testing.assert_close(found, expected)
+    if labels == "empirical":
+        functional.reset_net(net)
+        fisher = TemporalFisher(net, readout=readout, labels=labels)
+        measured = fisher.measure([(x, target)], progress=False)
+        torch.testing.assert_close(found, measured.total)
+
+
+def test_the_cotangents_have_the_fisher_information_in_the_logits_for_covariance():
+    logits = torch.randn(1, 1, 3, dtype=torch.float64)
+    share = logits[0, 0].softmax(0)
+    generator = torch.Generator().manual_seed(0)
+    drawn = information_cotangents(logits.expand(1, 40_000, 3), None, generator)[0]
+    found = drawn.T @ drawn / len(drawn)
+    expected = share.diag() - share.outer(share)
+    torch.testing.assert_close(found, expected, atol=0.01, rtol=0)
+
+
+@pytest.mark.parametrize("labels", ["model", "empirical"])
+@pytest.mark.parametrize("pairs", [None, 1, 2])
+@pytest.mark.parametrize("direction", ["early", "late"])
+def test_derivatives_in_the_weights_are_right(labels, pairs, direction):
+    net, x, target = small(spiking=False)
+    names = [name for name, _ in net.named_parameters()]
+
+    def loss(*weights):
+        functional.reset_net(net)
+        logits = functional_call(net, dict(zip(names, weights, strict=True)), (x,))
+        return temporal_concentration_loss(
+            logits,
+            target,
+            weights,
+            2.0,
+            direction,
+            labels=labels,
+            pairs=pairs,
+            generator=torch.Generator().manual_seed(3),
+        )
+
+    weights = [p.detach().clone().requires_grad_() for p in net.parameters()]
+    assert torch.autograd.gradcheck(loss, weights)
+
+
+def test_strength_0_is_the_cross_entropy_and_needs_no_parameters():
+    logits = torch.randn(T, 5, K, requires_grad=True)
+    target = torch.arange(5) % K
+    found = temporal_concentration_loss(logits, target, [], strength=0.0)
+    assert torch.equal(found, cross_entropy(logits.mean(0), target))
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+@pytest.mark.parametrize(("direction", "sign"), [("early", 1), ("late", -1)])
+def test_it_is_that_of_a_loop_over_samples_and_parameters(direction, sign, smoothing):
+    """With true labels and one sample nothing of it is drawn."""
+    net, x, target = small(samples=1, classes=3)
+    x_seq = net(x)
+    moment = total = 0.0
+    for t in range(1, 5):
+        score = x_seq[:t].mean(0)[0].log_softmax(0)[target[0]]
+        gradients = torch.autograd.grad(
+            score, list(net.parameters()), create_graph=True
+        )
+        information = sum(g.square().sum() for g in gradients)
+        moment, total = moment + t * information, total + information
+    entropy = cross_entropy(x_seq.mean(0), target, label_smoothing=smoothing)
+    expected = entropy + sign * 0.7 * moment / total / 4
+    module = sj_ext.create(
+        "loss",
+        "temporal_concentration",
+        strength=0.7,
+        direction=direction,
+        labels="empirical",
+        pairs=None,
+        label_smoothing=smoothing,
+    )
+    found = module(x_seq, target, RateReadout(4), net.parameters())
+    torch.testing.assert_close(found, expected)
+    for one, other in zip(
+        torch.autograd.grad(found, list(net.parameters()), retain_graph=True),
+        torch.autograd.grad(expected, list(net.parameters())),
+        strict=True,
+    ):
+        torch.testing.assert_close(one, other)
+
+
+def test_one_hot_probabilities_are_labels():
+    net, x, target = small(samples=3)
+    x_seq = net(x)
+    both = [
+        temporal_concentration_loss(
+            x_seq,
+            labels,
+            net.parameters(),
+            labels="empirical",
+            generator=torch.Generator().manual_seed(0),
+        )
+        for labels in (target, one_hot(target, 2).double())
+    ]
+    torch.testing.assert_close(*both)
+
+
+def test_all_pairs_and_the_middle_weighted_by_information_make_the_centroid():
+    net, x, _ = small(steps=5, samples=3)
+    outputs = RateReadout(5).prefixes(net(x))
+    parameters = list(net.parameters())
+    signs = torch.Generator().manual_seed(1).get_state()
+
+    def centroid(pairs):
+        generator = torch.Generator()
+        generator.set_state(signs)
+        return information_centroid_of(outputs, parameters, None, pairs, generator)
+
+    generator = torch.Generator()
+    generator.set_state(signs)
+    cotangents = information_cotangents(outputs, None, generator)
+    information = torch.stack(
+        [
+            sum(
+                g.square().sum()
+                for g in torch.autograd.grad(
+                    outputs[t], parameters, cotangents[t], retain_graph=True
+                )
+            )
+            for t in range(5)
+        ]
+    )
+    every = (torch.arange(1, 6) * information).sum() / information.sum()
+    torch.testing.assert_close(centroid(None), every)
+    # Of five steps the middle one is in no pair.
+    paired = information[[0, 1, 3, 4]]
+    without = (torch.tensor([1, 2, 4, 5]) * paired).sum() / paired.sum()
+    torch.testing.assert_close(centroid(2), without)
+    first, second = (
+        (t * information[t - 1] + (6 - t) * information[5 - t])
+        / (information[t - 1] + information[5 - t])
+        for t in (1, 2)
+    )
+    assert any(torch.isclose(centroid(1), one) for one in (first, second))
+
+
+def test_it_stays_finite_where_all_prefixes_are_certain():
+    weight = torch.tensor([[2000.0, 0.0]], requires_grad=True)
+    x_seq = torch.ones(4, 3, 1) @ weight
+    for labels in ("model", "empirical"):
+        loss = temporal_concentration_loss(
+            x_seq, torch.zeros(3, dtype=torch.int64), [weight], labels=labels
+        )
+        # Of no information the centroid is the middle.
+        assert float(loss) == pytest.approx(2.5 / 4)
+        (gradient,) = torch.autograd.grad(loss, weight, retain_graph=True)
+        assert gradient.isfinite().all()
+
+
+def test_information_is_that_of_evaluation_where_its_logits_are_given():
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        layer.Linear(3, 5), layer.BatchNorm1d(5), nn.Dropout(0.5), layer.Linear(5, 2)
+    ).double()
+    functional.set_step_mode(net, "m")
+    x = torch.rand(4, 6, 3, dtype=torch.float64)
+    target = torch.arange(6) % 2
+    x_seq = net(x)
+    with dense(net):
+        evaluated = net(x)
+    assert net.training
+
+    def push(x_seq, evaluated):
+        with_it, without = (
+            temporal_concentration_loss(
+                x_seq,
+                target,
+                net.parameters(),
+                strength,
+                evaluated=evaluated,
+                generator=torch.Generator().manual_seed(0),
+            )
+            for strength in (1.0, 0.0)
+        )
+        return with_it - without
+
+    torch.testing.assert_close(push(x_seq, evaluated), push(evaluated, None))
+    assert not torch.isclose(push(x_seq, evaluated), push(x_seq, None))
+
+
+def test_the_loss_of_a_batch_is_no_mean_over_its_parts():
+    net, x, target = small(samples=6)
+    x_seq = net(x)
+    whole, first, second = (
+        temporal_concentration_loss(
+            x_seq[:, part], target[part], net.parameters(), labels="empirical"
+        )
+        for part in (slice(None), slice(0, 3), slice(3, None))
+    )
+    assert float(whole) != pytest.approx(float(first + second) / 2, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"strength": -1.0}, "`strength` of at least 0, got -1.0"),
+        ({"strength": math.nan}, "`strength`.* got nan"),
+        ({"direction": "up"}, "`direction` to be one of early, late, got 'up'"),
+        ({"labels": "true"}, "`labels` to be one of model, empirical, got 'true'"),
+        ({"pairs": 0}, "`pairs` to be None or at least 1, got 0"),
+        ({"pairs": 3}, "`pairs` of at most 2, half of the 4 time steps, got 3"),
+        ({"parameters": []}, "depend on `parameters`.* got 0 and logits that do"),
+        ({"parameters": [torch.ones(1)]}, "depend on `parameters`.* got 0"),
+        (
+            {"parameters": [torch.ones(1, requires_grad=True)]},
+            "depend on `parameters`, got others",
+        ),
+        ({"evaluated": torch.zeros(3, 2, 2)}, r"`x_seq`, \[4, 2, 2\], got \[3, 2, 2\]"),
+        ({"target": torch.tensor([0, 2])}, r"`target` in \[0, 2\), got labels from 0"),
+        ({"x_seq": torch.zeros(1, 2, 2, requires_grad=True)}, "at least 2 time steps"),
+        ({"x_seq": torch.zeros(4, 2, 2)}, "got 4 and logits that do not require one"),
+    ],
+)
+def test_wrong_arguments_are_refused_by_name(arguments, message):
+    net, x, target = small()
+    given = {"x_seq": net(x), "target": target, "parameters": net.parameters()}
+    with pytest.raises(ValueError, match=message):
+        temporal_concentration_loss(**(given | arguments))
+
+
+class _Once(torch.autograd.Function):
+    """A neuron's kernel whose backward pass autograd cannot look into."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return (x > 0.5).to(x)
+
+    @staticmethod
+    def backward(ctx, grad):
+        return grad.detach().clone()
+
+
+def test_kernels_without_a_second_derivative_are_refused_and_not_left_out():
+    net, x, target = small()
+    x_seq = net[2](_Once.apply(net[0](x)))
+    with pytest.raises(RuntimeError, match="cannot be differentiated twice"):
+        temporal_concentration_loss(x_seq, target, net.parameters())
+
+
 def spikes(samples, generator):
-    """Inputs that fire at rates that their class decides, alike in all steps."""
+    """Inputs that fire at rates that their class decides, other ones early and late."""
     of_class = torch.rand(K, FEATURES, generator=torch.Generator().manual_seed(7))
     target = torch.randint(K, (samples,), generator=generator)
-    rate = 0.15 + 0.35 * of_class[target]
+    early = torch.arange(FEATURES) < FEATURES // 2
+    shown = (torch.arange(T) < T // 2)[:, None] == early
+    rate = (0.15 + 0.5 * of_class[target]) * shown[:, None]
     x = torch.rand(T, samples, FEATURES, generator=generator) < rate
     return x.float(), target
 
 
-def trained(strength, direction="early", seed=0):
+def trained(strength, direction="early", labels="model", seed=0):
     """Train a network of one hidden layer; return it with samples of a test set."""
     generator = torch.Generator().manual_seed(seed)
     torch.manual_seed(seed)
@@ -29,12 +348,13 @@ def trained(strength, direction="early", seed=0):
     )
     net = nn.Sequential(layer.Linear(FEATURES, 32), lif, layer.Linear(32, K))
     functional.set_step_mode(net, "m")
-    loss = TemporalConcentrationLoss(strength, direction)
+    loss = TemporalConcentrationLoss(strength, direction, labels)
     optimizer = torch.optim.Adam(net.parameters(), lr=0.02)
     x, target = spikes(256, generator)
     for _ in range(10):
         for index in torch.randperm(len(target), generator=generator).split(32):
-            found = loss(net(x[:, index]), target[index], RateReadout(T))
+            logits = net(x[:, index])
+            found = loss(logits, target[index], RateReadout(T), net.parameters())
             optimizer.zero_grad()
             found.backward()
             optimizer.step()
@@ -42,36 +362,27 @@ def trained(strength, direction="early", seed=0):
     return net.eval(), spikes(128, generator)
 
 
-def measured(net, batch):
-    return TemporalFisher(net).measure([batch], progress=False)
-
-
 @pytest.fixture(scope="module")
-def networks():
-    return {
-        "early": trained(8.0, "early"),
-        "none": trained(0.0),
-        "late": trained(8.0, "late"),
+def plain():
+    return trained(0.0)
+
+
+def measured(net, batch, labels):
+    fisher = TemporalFisher(net, labels=labels)
+    return fisher.measure([batch], progress=False)
+
+
+@pytest.mark.parametrize("labels", ["model", "empirical"])
+def test_training_moves_the_centroid_early_and_late(labels, plain):
+    networks = {
+        "early": trained(2.0, "early", labels),
+        "none": plain,
+        "late": trained(2.0, "late", labels),
     }
-
-
-def test_the_centroid_moves_early_and_late(networks):
-    found = {name: measured(*trained) for name, trained in networks.items()}
+    found = {name: measured(*one, labels) for name, one in networks.items()}
     centroids = {name: result.information_centroid for name, result in found.items()}
-    assert centroids["early"] < centroids["none"] - 0.05
-    assert centroids["late"] > centroids["none"] + 0.05
+    assert centroids["early"] < centroids["none"] - 0.3
+    assert centroids["late"] > centroids["none"] + 0.3
     accuracies = {name: result.prefix_accuracy[-1] for name, result in found.items()}
-    assert accuracies["early"] > accuracies["none"] - 0.05
-    assert accuracies["late"] > accuracies["none"] - 0.15
-
-
-def test_an_order_of_steps_that_does_not_matter_is_not_what_moved_it(networks):
-    """Here all steps are alike: what moves the centroid is confidence, not order."""
-    for net, (x, target) in networks.values():
-        order = torch.rand(x.shape[:2]).argsort(0)
-        shuffled = x[order, torch.arange(x.shape[1])]
-        ordered = measured(net, (x, target))
-        null = measured(net, (shuffled, target))
-        error = ordered.centroid_standard_error + null.centroid_standard_error
-        difference = ordered.information_centroid - null.information_centroid
-        assert abs(difference) < 3 * error
+    for name in ("early", "late"):
+        assert accuracies[name] > accuracies["none"] - 0.15

@@ -94,7 +94,9 @@ def _name(loss: Mapping[str, Any]) -> str:
     kwargs = loss.get("kwargs", {})
     if "direction" not in kwargs:
         return str(loss["name"]).replace("_", " ")
-    return f"concentration {kwargs['direction']}, strength {kwargs['strength']:g}"
+    whose = ", true labels" if kwargs.get("labels") == "empirical" else ""
+    strength = f"strength {kwargs['strength']:g}"
+    return f"concentration {kwargs['direction']}, {strength}{whose}"
 
 
 def _cells(runs: Sequence[Mapping[str, Any]]) -> list[str]:

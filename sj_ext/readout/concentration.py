@@ -1,0 +1,276 @@
+"""A loss that moves temporal Fisher information to early or to late time steps."""
+
+import math
+from collections.abc import Iterable, Iterator
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from sj_ext.readout.functional import (
+    check_hard_or_soft,
+    check_logits,
+    is_soft,
+    mean_over_prefixes,
+)
+from sj_ext.readout.readout import Readout
+
+DIRECTIONS = {"early": 1.0, "late": -1.0}
+"""The sign with which the information centroid enters the loss."""
+
+LABELS = ("model", "empirical")
+"""Whose labels the information is of, as in `sj_ext.fisher.TemporalFisher`."""
+
+
+def temporal_concentration_loss(
+    x_seq: Tensor,
+    target: Tensor,
+    parameters: Iterable[Tensor],
+    strength: float = 1.0,
+    direction: Literal["early", "late"] = "early",
+    readout: Readout | None = None,
+    evaluated: Tensor | None = None,
+    labels: Literal["model", "empirical"] = "model",
+    pairs: int | None = 1,
+    label_smoothing: float = 0.0,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Cross-entropy, and a push of the information centroid to early or late steps.
+
+        CE(o_T, y) +- strength * C / T,        C = sum_t(t I_t) / sum_t(I_t)
+
+    with + for early and - for late, o_t the output of the first t steps and I_t its
+    Fisher information, as arXiv 2211.14406 defines both (Eq. 7 is C). The formulation
+    is this project's own; that paper's is not known to us. It estimates the I_t from
+    their definition and differentiates the estimate. With p_t = softmax(o_t) and J_t
+    the derivative of o_t in the parameters, the gradient of log p_t(y) is
+    J_t'(onehot(y) - p_t), so that in the mean over the network's own answers y
+
+        I_t = E tr(J_t' F_t J_t),        F_t = diag(p_t) - p_t p_t'
+
+    F_t has a root, F_t = R_t R_t' with R_t = diag(s) - p_t s' and s the root of p_t. So
+    for signs v that are drawn independently for each sample and class, cotangents R_t v
+    give a gradient whose square is I_t in the mean, all samples in one pass:
+
+        E ||sum_n J_tn' R_tn v_n||^2 = sum_n tr(J_tn' F_tn J_tn)
+
+    No answer is drawn, so that the estimate can be differentiated, through J_t and F_t
+    alike. With `labels="empirical"` the cotangents are sign_n (onehot(y_n) - p_tn), of
+    the true labels. All t share their signs, so that what they have of chance in common
+    cancels in the ratio.
+
+    Of T prefixes not all are differentiated for each batch: C is the mean of the
+    centroids of the pairs (t, T + 1 - t), weighted by their information (the middle
+    step of an odd T is its own pair). A batch takes the centroid of `pairs` of them,
+    drawn anew, which is C itself for None.
+
+    It differentiates twice: through neurons of the torch backend, not through fused
+    kernels. A step costs a pass backward and its derivative for each prefix taken.
+
+    C is a ratio of sums over the batch and no mean over samples: the mean of the losses
+    of parts of a batch is not the loss of the batch. Gradients that are averaged over
+    processes, or over batches before a step, are those of another loss.
+
+    Args:
+        x_seq: Logits, `[T, N, K]`, with T at least 2.
+        target: `[N]`, class indices, or `[N, K]`, probabilities.
+        parameters: What the information is of, such as `net.parameters()`; those that
+            require no gradient are left out.
+        strength: How much the centroid counts beside the cross-entropy, at least 0.
+        direction: Where the centroid is to move.
+        readout: Gives the outputs of all prefixes; None is their mean.
+        evaluated: Logits of the same samples, `[T, N, K]`, that the information is
+            taken from; None is `x_seq`. In training batch norm couples samples, and
+            hides gradients that the network has in evaluation; with it, and with
+            dropout or masked surrogates, give the logits of a pass inside
+            `sj_ext.surrogate.dense(net)`.
+        labels: `"model"`, answers of the network; `"empirical"`, the target.
+        pairs: How many pairs of prefixes a batch takes, at most half of T; None is all,
+            and the middle one.
+        label_smoothing: Of the cross-entropy.
+        generator: Draws signs and pairs; None is torch's own.
+
+    Returns:
+        A scalar, of the batch as a whole.
+
+    Raises:
+        ValueError: If an argument is outside its range, a shape does not fit, the
+            target is no class of each sample, or no parameter is one of the logits.
+        RuntimeError: If a neuron's kernel has no second derivative.
+
+    Example:
+        >>> with sj_ext.surrogate.dense(net):  # doctest: +SKIP
+        ...     evaluated = net(x)
+        >>> functional.reset_net(net)  # doctest: +SKIP
+        >>> loss = temporal_concentration_loss(  # doctest: +SKIP
+        ...     net(x), target, net.parameters(), 1.0, "early", evaluated=evaluated
+        ... )
+    """
+    check_concentration(strength, direction, labels, pairs)
+    check_logits(x_seq, len(x_seq))
+    check_hard_or_soft(x_seq, target)
+    outputs = _prefixes(x_seq, readout)
+    loss = F.cross_entropy(outputs[-1], target, label_smoothing=label_smoothing)
+    if strength == 0:
+        return loss
+    if evaluated is not None:
+        if evaluated.shape != x_seq.shape:
+            raise ValueError(
+                f"Expected `evaluated` of the shape of `x_seq`, {list(x_seq.shape)}, "
+                f"got {list(evaluated.shape)}."
+            )
+        outputs = _prefixes(evaluated, readout)
+    wanted = [one for one in parameters if one.requires_grad]
+    answers = target if labels == "empirical" else None
+    centroid = information_centroid_of(outputs, wanted, answers, pairs, generator)
+    return loss + DIRECTIONS[direction] * strength * centroid / len(x_seq)
+
+
+def information_centroid_of(
+    outputs: Tensor,
+    parameters: list[Tensor],
+    target: Tensor | None = None,
+    pairs: int | None = None,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Estimate the information centroid so that it can be differentiated.
+
+    Args:
+        outputs: Of every prefix, `[T, N, K]`, as they depend on the parameters.
+        parameters: What the information is of.
+        target: True labels, as in `temporal_concentration_loss`; None is answers of
+            the network.
+        pairs: As there.
+        generator: As there.
+
+    Returns:
+        A scalar, in time steps from 1 to T; it stays finite where there is no
+        information.
+
+    Raises:
+        ValueError: If there are fewer than two steps or more pairs than they have, or
+            no output depends on the parameters.
+        RuntimeError: If a neuron's kernel has no second derivative.
+    """
+    T = len(outputs)
+    if T < 2:
+        raise ValueError(
+            f"Expected `x_seq` of at least 2 time steps to have a centroid, got {T}."
+        )
+    if pairs is not None and pairs > T // 2:
+        raise ValueError(
+            f"Expected `pairs` of at most {T // 2}, half of the {T} time steps, got "
+            f"{pairs}."
+        )
+    cotangents = information_cotangents(outputs, target, generator)
+    moment = total = outputs.new_zeros((), dtype=cotangents.dtype)
+    for t in _steps(T, pairs, generator):
+        information = _squared_gradient(outputs[t - 1], parameters, cotangents[t - 1])
+        moment = moment + t * information
+        total = total + information
+    tiny = torch.finfo(total.dtype).tiny
+    # Of nothing it is the middle, as of a profile that is the same at all steps.
+    return torch.where(total < tiny, (T + 1) / 2, moment / total.clamp_min(tiny))
+
+
+def information_cotangents(
+    outputs: Tensor,
+    target: Tensor | None = None,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Draw what the squared gradient along is the Fisher information, in the mean.
+
+    Args:
+        outputs: Of every prefix, `[T, N, K]`.
+        target: True labels, `[N]` or `[N, K]`; None is answers of the network.
+        generator: Draws the signs.
+
+    Returns:
+        `[T, N, K]`, with the dependence on the outputs; float32 for half precision.
+    """
+    dtype = torch.promote_types(outputs.dtype, torch.float32)
+    log_share = outputs.to(dtype).log_softmax(-1)
+    share = log_share.exp()
+    if target is not None:
+        signs = _signs(outputs[0, :, :1], dtype, generator)
+        if not is_soft(target, outputs):
+            target = F.one_hot(target, outputs.shape[-1])
+        return signs * (target.to(dtype) - share)
+    signs = _signs(outputs[0], dtype, generator)
+    # A root taken before exp(): that of an exact zero would have no finite derivative.
+    pushed = signs * (log_share / 2).exp()
+    return pushed - share * pushed.sum(-1, keepdim=True)
+
+
+def check_concentration(
+    strength: float, direction: str, labels: str, pairs: int | None
+) -> None:
+    """Refuse settings of the loss that are outside their ranges."""
+    if not 0.0 <= strength < math.inf:
+        raise ValueError(f"Expected `strength` of at least 0, got {strength!r}.")
+    for name, value, known in (
+        ("direction", direction, DIRECTIONS),
+        ("labels", labels, LABELS),
+    ):
+        if value not in known:
+            raise ValueError(
+                f"Expected `{name}` to be one of {', '.join(known)}, got {value!r}."
+            )
+    if pairs is not None and (not isinstance(pairs, int) or pairs < 1):
+        raise ValueError(f"Expected `pairs` to be None or at least 1, got {pairs!r}.")
+
+
+def _prefixes(x_seq: Tensor, readout: Readout | None) -> Tensor:
+    return mean_over_prefixes(x_seq) if readout is None else readout.prefixes(x_seq)
+
+
+def _steps(
+    T: int, pairs: int | None, generator: torch.Generator | None
+) -> Iterator[int]:
+    """Give the prefixes that a batch takes: all, or some pairs of mirrored ones."""
+    if pairs is None:
+        yield from range(1, T + 1)
+        return
+    device = None if generator is None else generator.device
+    order = torch.randperm(T // 2, generator=generator, device=device)
+    for t in order[:pairs].tolist():
+        yield from (t + 1, T - t)
+
+
+def _signs(
+    like: Tensor, dtype: torch.dtype, generator: torch.Generator | None
+) -> Tensor:
+    drawn = torch.randint(2, like.shape, generator=generator, device=like.device)
+    return drawn.to(dtype) * 2 - 1
+
+
+def _squared_gradient(
+    output: Tensor, parameters: list[Tensor], cotangent: Tensor
+) -> Tensor:
+    if not output.requires_grad or not parameters:
+        raise ValueError(
+            "Expected logits that depend on `parameters`, of which at least one "
+            f"requires a gradient, got {len(parameters)} and logits that "
+            f"{'do' if output.requires_grad else 'do not'} require one."
+        )
+    found = torch.autograd.grad(
+        output,
+        parameters,
+        cotangent.to(output.dtype),
+        create_graph=True,
+        allow_unused=True,
+    )
+    gradients = [gradient for gradient in found if gradient is not None]
+    if not gradients:
+        raise ValueError("Expected logits that depend on `parameters`, got others.")
+    if not all(gradient.requires_grad for gradient in gradients):
+        # What a kernel without a second derivative gives is a constant to autograd:
+        # the loss would go on, and push something else.
+        raise RuntimeError(
+            "Expected every gradient to have a derivative, got one that is a constant: "
+            "a neuron's kernel cannot be differentiated twice; set backend='torch'."
+        )
+    return torch.stack(
+        [gradient.to(cotangent.dtype).square().sum() for gradient in gradients]
+    ).sum()
