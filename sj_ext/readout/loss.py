@@ -141,7 +141,7 @@ class TemporalConcentrationLoss(ReadoutLoss):
         strength: How much the centroid counts beside the cross-entropy, at least 0.
         direction: Where the centroid is to move, `"early"` or `"late"`.
         labels: Whose labels the information is of, `"model"` or `"empirical"`.
-        pairs: How many pairs of prefixes a batch takes; None is all.
+        pairs: How many pairs of prefixes a batch takes; None is all of them.
         label_smoothing: As in `torch.nn.functional.cross_entropy`.
 
     Raises:
@@ -155,7 +155,7 @@ class TemporalConcentrationLoss(ReadoutLoss):
         strength: float = 1.0,
         direction: Literal["early", "late"] = "early",
         labels: Literal["model", "empirical"] = "model",
-        pairs: int | None = 1,
+        pairs: int | None = 2,
         label_smoothing: float = 0.0,
     ) -> None:
         super().__init__(label_smoothing)

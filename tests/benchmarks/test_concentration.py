@@ -15,12 +15,17 @@ CONFIG = Path(benchmarks.__file__).parent / "configs" / "fisher" / "concentratio
 def test_each_loss_has_runs_of_its_own_for_every_seed():
     config = read(["--config", str(CONFIG)])
     arms = config.arms()
-    assert len({arm.folder for arm in arms}) == len(arms) == 9
-    losses = {(a.train.loss.name, a.train.loss.kwargs.get("direction")) for a in arms}
+    assert len({arm.folder for arm in arms}) == len(arms) == 15
+    losses = {
+        (a.train.loss.name, *map(a.train.loss.kwargs.get, ("direction", "labels")))
+        for a in arms
+    }
     assert losses == {
-        ("cross_entropy", None),
-        ("temporal_concentration", "early"),
-        ("temporal_concentration", "late"),
+        ("cross_entropy", None, None),
+        ("temporal_concentration", "early", None),
+        ("temporal_concentration", "late", None),
+        ("temporal_concentration", "early", "empirical"),
+        ("temporal_concentration", "late", "empirical"),
     }
     assert {arm.train.seed for arm in arms} == {0, 1, 2}
 
