@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
+from benchmarks.runs import torchrun
 from benchmarks.runs.folder import CheckpointError, FolderInUseError
 from benchmarks.runs.progress import Reporter
 from sj_ext.registry import UnknownNameError
@@ -67,7 +68,7 @@ def main(arguments: Sequence[str]) -> int:
 def _run(task: str, options: Sequence[str]) -> None:
     if task not in _TASKS:
         raise UnknownNameError("a task", task, sorted(_TASKS))
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    processes = torchrun.place().size
     if processes > 1 and task not in _UNDER_TORCHRUN:
         raise ValueError(
             f"Expected one process for `{task}`, got WORLD_SIZE={processes}: under "

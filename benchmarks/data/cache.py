@@ -29,7 +29,7 @@ from benchmarks.data.archives import read_in_threads
 from benchmarks.data.compact import pack, unpack
 from benchmarks.data.frames import DamagedDataError, EventFrames, Progress
 from benchmarks.data.integrate import Binning, check_events, integrate, native
-from benchmarks.data.locks import locked, remove_partials
+from benchmarks.runs.locks import locked, remove_partials
 from sj_ext.files import replace_file
 
 __all__ = [

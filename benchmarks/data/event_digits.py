@@ -46,11 +46,11 @@ from benchmarks.data.frames import (
     read_frames,
     write_frames,
 )
-from benchmarks.data.locks import locked
 from benchmarks.data.pixel_array import Field, PixelArray
 from benchmarks.data.saccades import Saccades
 from benchmarks.data.sets import N_CALTECH101
 from benchmarks.data.splits import SPLITS, Split, make_split
+from benchmarks.runs.locks import locked
 
 __all__ = [
     "DESCRIPTION",

@@ -37,9 +37,9 @@ from benchmarks.data.event_files import (
 )
 from benchmarks.data.frames import DamagedDataError, EventFrames, Progress
 from benchmarks.data.integrate import Binning, check_events, native
-from benchmarks.data.locks import locked, remove_partials
 from benchmarks.data.sets import SETS, DataSet, new_splits
 from benchmarks.data.splits import SPLITS, Split, write_split
+from benchmarks.runs.locks import locked, remove_partials
 
 __all__ = ["EventSet"]
 

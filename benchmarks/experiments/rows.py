@@ -5,15 +5,14 @@ code, versions, device, data and split. Accuracies are in percent.
 """
 
 import csv
-import fcntl
 import io
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from benchmarks.runs.locks import locked
 from sj_ext.files import write_text
 
 __all__ = [
@@ -170,7 +169,8 @@ def add_rows(path: str | os.PathLike[str], rows: Iterable[Row]) -> list[Row]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _alone_in(path.parent):
+    # The folder itself is locked, which leaves no file beside the tables.
+    with locked(path.parent):
         found = {row.key: row for row in (read_rows(path) if path.exists() else ())}
         found |= {row.key: row for row in rows}
         merged = [found[key] for key in sorted(found)]
@@ -242,14 +242,3 @@ def _read(kind: Any, text: str | None) -> Any:
             raise ValueError
         return text == "true"
     return kind(text)
-
-
-@contextmanager
-def _alone_in(folder: Path) -> Iterator[None]:
-    """Keep other processes that add rows in this folder waiting; leaves no file."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)

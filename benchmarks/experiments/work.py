@@ -4,7 +4,6 @@ Whoever begins a job claims it. Processes that were started on one folder of run
 torchrun or by hand, thereby share the work: each takes the next that nobody has.
 """
 
-import fcntl
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
@@ -15,6 +14,7 @@ from typing import Any
 
 from benchmarks import data
 from benchmarks.experiments.kinds import Kind, kind_of
+from benchmarks.runs.locks import claimed
 from benchmarks.runs.progress import Reporter, duration
 from benchmarks.runs.workers import one_thread, pool_of
 from benchmarks.tasks.data import prepare
@@ -78,13 +78,8 @@ class Job:
         """
         self.claims.mkdir(parents=True, exist_ok=True)
         path = self.claims / f"{self.task}-{self.config.digest()}.lock"
-        with path.open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                yield False
-            else:
-                yield True
+        with claimed(path) as ours:
+            yield ours
 
 
 def done(

@@ -11,7 +11,6 @@ events.out.*      TensorBoard
 
 import csv
 import errno
-import fcntl
 import io
 import json
 import zipfile
@@ -24,6 +23,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
+from benchmarks.runs.locks import claimed
 from sj_ext.files import replace_file, write_text
 
 
@@ -85,13 +85,9 @@ class RunFolder:
             FolderInUseError: If another process is at work in it.
         """
         self.path.mkdir(parents=True, exist_ok=True)
-        with (self.path / ".lock").open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise FolderInUseError(
-                    f"Another process is training in {self.path}."
-                ) from None
+        with claimed(self.path / ".lock") as ours:
+            if not ours:
+                raise FolderInUseError(f"Another process is training in {self.path}.")
             # What a killed process was writing; nobody else is here to finish it.
             for left_over in self.path.glob(".*.partial"):
                 left_over.unlink()

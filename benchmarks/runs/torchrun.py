@@ -1,11 +1,11 @@
-"""Processes under torchrun that work side by side instead of as one group."""
+"""What torchrun tells its processes, and how they work side by side instead."""
 
 import os
 from dataclasses import dataclass
 
 import torch
 
-__all__ = ["Place", "stand_alone"]
+__all__ = ["Place", "place", "processes_here", "stand_alone"]
 
 _SET_BY_TORCHRUN = (
     *("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE"),
@@ -29,6 +29,19 @@ class Place:
     size: int = 1
 
 
+def place() -> Place:
+    """Say which process of a group this one is, also of one that Fabric started."""
+    rank = os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))
+    return Place(int(rank), int(os.environ.get("WORLD_SIZE", "1")))
+
+
+def processes_here() -> int | None:
+    """Say how many processes torchrun started on this machine; None without it."""
+    if not torch.distributed.is_torchelastic_launched():
+        return None
+    return int(os.environ["LOCAL_WORLD_SIZE"])
+
+
 def stand_alone() -> Place:
     """Leave the group that torchrun would make, and see one GPU only.
 
@@ -38,9 +51,7 @@ def stand_alone() -> Place:
     Returns:
         The place of this process in the group that it left.
     """
-    place = Place(
-        int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
-    )
+    left = place()
     local_rank = int(os.environ.get("LOCAL_RANK", "0"))
     for name in _SET_BY_TORCHRUN:
         os.environ.pop(name, None)
@@ -49,6 +60,6 @@ def stand_alone() -> Place:
         visible = [str(gpu) for gpu in range(torch.cuda.device_count())]
     else:
         visible = [gpu for gpu in listed.split(",") if gpu]
-    if place.size > 1 and visible:
+    if left.size > 1 and visible:
         os.environ["CUDA_VISIBLE_DEVICES"] = visible[local_rank % len(visible)]
-    return place
+    return left

@@ -1,6 +1,5 @@
 """`python -m benchmarks train`: train one network as a configuration says."""
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
@@ -22,6 +21,7 @@ from benchmarks.data.label_noise import with_label_noise
 from benchmarks.data.splits import Split, read_split
 from benchmarks.data.transforms import event_mixup, input_transform
 from benchmarks.models.build import build_network
+from benchmarks.runs import torchrun
 from benchmarks.runs.command_line import ConfigError
 from benchmarks.runs.config import TrainConfig, read
 from benchmarks.runs.environment import describe_environment
@@ -41,7 +41,7 @@ def main(arguments: Sequence[str], reporter: Reporter) -> None:
 
 def _shared(config: TrainConfig) -> TrainConfig:
     """Share the batches of one device among the processes that torchrun has started."""
-    processes, _ = _processes() or (1, 1)
+    processes = torchrun.place().size if torchrun.processes_here() else 1
     device, optimization = config.device, config.optimization
     if processes == 1 or device.devices > 1:
         return config
@@ -100,7 +100,7 @@ def train(
     split = read_split(config.split, config.data.root)
     _check_classes(frames, split)
     # Locked before other processes start, so that none waits for one that gave up.
-    with folder.locked() if _is_first_process() else nullcontext():
+    with folder.locked() if torchrun.place().rank == 0 else nullcontext():
         fabric.launch()
         if not fabric.is_global_zero:
             reporter = Reporter.silent()
@@ -128,7 +128,8 @@ def _show_result(folder: RunFolder, reporter: Reporter) -> None:
 
 def _fabric(config: TrainConfig) -> Fabric:
     devices = config.device.devices
-    processes, here = _processes() or (devices, devices)
+    here = torchrun.processes_here()
+    processes = devices if here is None else torchrun.place().size
     if processes != devices:
         raise ConfigError(
             "Expected `device.devices` to be the number of processes that torchrun "
@@ -137,23 +138,12 @@ def _fabric(config: TrainConfig) -> Fabric:
     try:
         return Fabric(
             accelerator=config.device.accelerator,
-            devices=here,
-            num_nodes=processes // here,
+            devices=here or devices,
+            num_nodes=1 if here is None else processes // here,
             precision=config.device.precision,
         )
     except (RuntimeError, MisconfigurationException, TypeError) as error:
         raise ConfigError(f"`device` asks for what is not here: {error}") from error
-
-
-def _processes() -> tuple[int, int] | None:
-    """Say how many processes torchrun started, in all and on this machine."""
-    if not torch.distributed.is_torchelastic_launched():
-        return None
-    return int(os.environ["WORLD_SIZE"]), int(os.environ["LOCAL_WORLD_SIZE"])
-
-
-def _is_first_process() -> bool:
-    return os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")) == "0"
 
 
 def _run(

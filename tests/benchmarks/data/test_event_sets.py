@@ -17,9 +17,9 @@ from benchmarks.data.aedat2 import (
 )
 from benchmarks.data.atis import write_events
 from benchmarks.data.event_files import save_npz
-from benchmarks.data.locks import locked
 from benchmarks.data.sets import CIFAR10_DVS, N_CALTECH101, SETS, new_splits
 from benchmarks.data.splits import read_split
+from benchmarks.runs.locks import locked
 
 
 def events(seed=0, n=400, size=(128, 128)):
