@@ -31,6 +31,9 @@ class CacheConfig:
     compressed: bool = False
 
 
+_CONCENTRATION = "temporal_concentration"
+
+
 @dataclass
 class DataConfig:
     """Which frames are trained on.
@@ -312,7 +315,7 @@ class TrainConfig:
                 "Expected no key `loss.kwargs.label_smoothing`: it is "
                 "`optimization.label_smoothing`."
             )
-        self._check_parts_of_the_loss()
+        self._check_concentration()
         if not 0 <= self.data.label_noise <= 1:
             raise ConfigError(
                 f"Expected `data.label_noise` in [0, 1], got {self.data.label_noise}."
@@ -332,16 +335,29 @@ class TrainConfig:
             _check_calibration(self.surrogate, self.surrogate.calibrate_window)
         check_folder_name(self.name)
 
-    def _check_parts_of_the_loss(self) -> None:
-        """Refuse averaged gradients of a loss that is no mean over samples."""
+    def _check_concentration(self) -> None:
+        """Refuse what a loss over pairs of prefixes of a whole batch cannot have."""
+        if self.loss.name != _CONCENTRATION:
+            return
+        if self.data.time_steps < 2:
+            raise ConfigError(
+                f"Expected `data.time_steps` of at least 2 with the loss "
+                f"{_CONCENTRATION}, got {self.data.time_steps}."
+            )
+        if self.device.precision == "16-mixed":
+            raise ConfigError(
+                "Expected `device.precision` to be 32-true, 64-true or bf16-mixed with "
+                f"the loss {_CONCENTRATION}, got '16-mixed': the derivatives inside "
+                "it are not scaled."
+            )
         numbers = {
             "device.devices": self.device.devices,
             "optimization.accumulate": self.optimization.accumulate,
         }
         for key, number in numbers.items():
-            if self.loss.name == "temporal_concentration" and number > 1:
+            if number > 1:
                 raise ConfigError(
-                    f"Expected `{key}` to be 1 with the loss temporal_concentration, "
+                    f"Expected `{key}` to be 1 with the loss {_CONCENTRATION}, "
                     f"got {number}: it is a ratio of sums over the batch, which is not "
                     "the mean of its parts."
                 )
@@ -375,6 +391,9 @@ class TrainConfig:
             del content["test_every_epoch"]
         if self.optimization.accumulate == 1:
             del content["optimization"]["accumulate"]
+        if self.loss.name == _CONCENTRATION:
+            # Another formula went by this name before.
+            content["loss"]["formula"] = "centroid of information"
         return digest_of(content)
 
     def to_yaml(self) -> str:

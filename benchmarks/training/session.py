@@ -223,17 +223,18 @@ class Session:
             # What is left at the end of an epoch makes a step of fewer batches.
             together = every if number <= last - last % every else last % every
             with self.fabric.no_backward_sync(self.model, enabled=not steps_now):
-                looked_into = self._looked_into(frames)
                 if number == last and self.spiking:
                     logits = self._measured(frames)
                 else:
                     logits = self.model(frames)
-                loss = self.loss(logits, target, self.readout, **looked_into)
+                others = self._of_evaluation(frames)
+                loss = self.loss(logits, target, self.readout, **others)
                 self.fabric.backward(loss / together)
             if not torch.isfinite(loss):
                 raise FloatingPointError(
                     f"The training loss became {loss.item()} in epoch "
-                    f"{self.epoch + 1}, batch {number}: lower `optimization.lr`."
+                    f"{self.epoch + 1}, batch {number}: lower `optimization.lr`, or "
+                    "the strength of what the loss adds."
                 )
             if steps_now:
                 self.optimizer.step()
@@ -255,13 +256,17 @@ class Session:
         reduced = self.fabric.all_reduce(sums, reduce_op="sum")
         return dict(zip(("loss", "correct", "samples"), reduced.tolist(), strict=True))
 
-    def _looked_into(self, frames: Tensor) -> dict[str, Any]:
+    def _of_evaluation(self, frames: Tensor) -> dict[str, Any]:
         """Give a loss that differentiates the network what it needs for that."""
-        if not self.loss.differentiates_network:
+        if not self.loss.needs_parameters:
             return {}
-        with dense(self.network):
-            evaluated = self.model(frames)
         functional.reset_net(self.network)
+        # Past Fabric's wrapper, which lets itself be differentiated by Fabric alone;
+        # after the training pass, which changes running statistics in place.
+        with dense(self.network), self.fabric.autocast():
+            evaluated = self.network(
+                self.fabric.strategy.precision.convert_input(frames)
+            )
         return {"parameters": self.network.parameters(), "evaluated": evaluated}
 
     def _measured(self, frames: Tensor) -> Tensor:

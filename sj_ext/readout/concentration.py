@@ -19,6 +19,10 @@ from sj_ext.readout.readout import Readout
 DIRECTIONS = {"early": 1.0, "late": -1.0}
 """The sign with which the information centroid enters the loss."""
 
+_CHECKPOINT = "CheckpointFunctionBackward"
+_TOLERANCE = 0.05
+_SEVERAL = "Expected `parameters` to be several tensors, such as net.parameters()"
+
 LABELS = ("model", "empirical")
 """Whose labels the information is of, as in `sj_ext.fisher.TemporalFisher`."""
 
@@ -35,6 +39,7 @@ def temporal_concentration_loss(
     pairs: int | None = 2,
     label_smoothing: float = 0.0,
     generator: torch.Generator | None = None,
+    check: bool = True,
 ) -> Tensor:
     """Cross-entropy, and a push of the information centroid to early or late steps.
 
@@ -50,23 +55,28 @@ def temporal_concentration_loss(
         I_t = E tr(J_t' F_t J_t),        F_t = diag(p_t) - p_t p_t'
 
     F_t has a root, F_t = R_t R_t' with R_t = diag(s) - p_t s' and s the root of p_t. So
-    for signs v that are drawn independently for each sample and class, cotangents R_t v
-    give a gradient whose square is I_t in the mean, all samples in one pass:
+    for signs v that are drawn independently for each sample and class, the same ones
+    for all t, cotangents R_t v give a gradient whose square is I_t in the mean, all
+    samples in one pass:
 
         E ||sum_n J_tn' R_tn v_n||^2 = sum_n tr(J_tn' F_tn J_tn)
 
     No answer is drawn, so that the estimate can be differentiated, through J_t and F_t
-    alike. With `labels="empirical"` the cotangents are sign_n (onehot(y_n) - p_tn), of
-    the true labels. All t share their signs, so that what they have of chance in common
-    cancels in the ratio.
+    alike; and as all t share their signs, much of their chance cancels in the ratio.
+    With `labels="empirical"` answers are those of the target q, a class or, after
+    mixup, probabilities: the cotangents are sign_n (q_n - p_tn), and of probabilities
+    the root of diag(q) - qq' as well.
 
-    Of T prefixes not all are differentiated for each batch: C is the mean of the
-    centroids of the pairs (t, T + 1 - t), weighted by their information (the middle
-    step of an odd T is its own pair). A batch takes the centroid of `pairs` of them,
-    drawn anew, which is C itself for None.
+    Not all prefixes are differentiated for each batch. C is the mean of the centroids
+    of the pairs (t, T + 1 - t), weighted by their information; the middle step of an
+    odd T is its own pair. A batch takes `pairs` of them, drawn anew with equal chances,
+    and moves their common centroid: each pair's moves C, if not with C's weights. More
+    pairs cost more time, and leave more of the accuracy. With None all are taken, and C
+    is as defined, but for the chance in the estimate.
 
     It differentiates twice: through neurons of the torch backend, not through fused
-    kernels. A step costs a pass backward and its derivative for each prefix taken.
+    kernels nor reentrant checkpoints. A step costs a pass backward and its derivative
+    for each prefix taken, in time and in memory.
 
     C is a ratio of sums over the batch and no mean over samples: the mean of the losses
     of parts of a batch is not the loss of the batch. Gradients that are averaged over
@@ -84,31 +94,34 @@ def temporal_concentration_loss(
             taken from; None is `x_seq`. In training batch norm couples samples, and
             hides gradients that the network has in evaluation; with it, and with
             dropout or masked surrogates, give the logits of a pass inside
-            `sj_ext.surrogate.dense(net)`.
+            `sj_ext.surrogate.dense(net)`, after that of `x_seq`, which changes running
+            statistics in place. In the first steps of a training it is another function
+            than it will be: these have to follow.
         labels: `"model"`, answers of the network; `"empirical"`, the target.
         pairs: How many pairs of prefixes a batch takes, or all where there are fewer;
-            None is all and the middle one. Fewer cost less, and more accuracy.
+            None is all and the middle one.
         label_smoothing: Of the cross-entropy.
-        generator: Draws signs and pairs; None is torch's own.
+        generator: Draws signs and pairs, on the device of the logits; None is torch's
+            own.
+        check: Whether to make sure that autograd differentiates twice all the way,
+            which takes another derivative: once for a network is enough.
 
     Returns:
         A scalar, of the batch as a whole.
 
     Raises:
+        TypeError: If `parameters` are no tensors.
         ValueError: If an argument is outside its range, a shape does not fit, the
             target is no class of each sample, or no parameter is one of the logits.
-        RuntimeError: If a neuron's kernel has no second derivative.
-
-    Example:
-        >>> with sj_ext.surrogate.dense(net):  # doctest: +SKIP
-        ...     evaluated = net(x)
-        >>> functional.reset_net(net)  # doctest: +SKIP
-        >>> loss = temporal_concentration_loss(  # doctest: +SKIP
-        ...     net(x), target, net.parameters(), 1.0, "early", evaluated=evaluated
-        ... )
+        RuntimeError: If something cannot be differentiated twice: a neuron's kernel, a
+            reentrant checkpoint.
     """
     check_concentration(strength, direction, labels, pairs)
     check_logits(x_seq, len(x_seq))
+    if not x_seq.numel():
+        raise ValueError(
+            f"Expected `x_seq` of at least one sample, got {list(x_seq.shape)}."
+        )
     check_hard_or_soft(x_seq, target)
     outputs = _prefixes(x_seq, readout)
     loss = F.cross_entropy(outputs[-1], target, label_smoothing=label_smoothing)
@@ -121,9 +134,14 @@ def temporal_concentration_loss(
                 f"got {list(evaluated.shape)}."
             )
         outputs = _prefixes(evaluated, readout)
-    wanted = [one for one in parameters if one.requires_grad]
-    answers = target if labels == "empirical" else None
-    centroid = information_centroid_of(outputs, wanted, answers, pairs, generator)
+    centroid = information_centroid_of(
+        outputs,
+        _trained(parameters),
+        target if labels == "empirical" else None,
+        pairs,
+        generator,
+        check,
+    )
     return loss + DIRECTIONS[direction] * strength * centroid / len(x_seq)
 
 
@@ -133,6 +151,7 @@ def information_centroid_of(
     target: Tensor | None = None,
     pairs: int | None = None,
     generator: torch.Generator | None = None,
+    check: bool = True,
 ) -> Tensor:
     """Estimate the information centroid so that it can be differentiated.
 
@@ -143,6 +162,7 @@ def information_centroid_of(
             the network.
         pairs: As there.
         generator: As there.
+        check: As there.
 
     Returns:
         A scalar, in time steps from 1 to T; it stays finite where there is no
@@ -151,14 +171,22 @@ def information_centroid_of(
     Raises:
         ValueError: If there are fewer than two steps, or no output depends on the
             parameters.
-        RuntimeError: If a neuron's kernel has no second derivative.
+        RuntimeError: If something cannot be differentiated twice.
     """
     T = len(outputs)
     if T < 2:
         raise ValueError(
             f"Expected `x_seq` of at least 2 time steps to have a centroid, got {T}."
         )
+    if not outputs.requires_grad or not parameters:
+        raise ValueError(
+            "Expected logits that depend on `parameters`, of which at least one "
+            f"requires a gradient, got {len(parameters)} and logits that "
+            f"{'do' if outputs.requires_grad else 'do not'} require one."
+        )
     cotangents = information_cotangents(outputs, target, generator)
+    if check:
+        check_second_derivative(outputs[-1], parameters, cotangents[-1])
     moment = total = outputs.new_zeros((), dtype=cotangents.dtype)
     for t in _steps(T, pairs, generator):
         information = _squared_gradient(outputs[t - 1], parameters, cotangents[t - 1])
@@ -187,33 +215,105 @@ def information_cotangents(
     dtype = torch.promote_types(outputs.dtype, torch.float32)
     log_share = outputs.to(dtype).log_softmax(-1)
     share = log_share.exp()
-    if target is not None:
-        signs = _signs(outputs[0, :, :1], dtype, generator)
-        if not is_soft(target, outputs):
-            target = F.one_hot(target, outputs.shape[-1])
-        return signs * (target.to(dtype) - share)
-    signs = _signs(outputs[0], dtype, generator)
-    # A root taken before exp(): that of an exact zero would have no finite derivative.
-    pushed = signs * (log_share / 2).exp()
-    return pushed - share * pushed.sum(-1, keepdim=True)
+    if target is None:
+        # Halved before exp(): the root of an exact zero has no finite derivative.
+        return _with_fisher_root(share, (log_share / 2).exp(), generator)
+    signs = _signs(outputs[0, :, :1], dtype, generator)
+    if not is_soft(target, outputs):
+        return signs * (F.one_hot(target, outputs.shape[-1]).to(dtype) - share)
+    target = target.to(dtype)
+    return signs * (target - share) + _with_fisher_root(
+        target, target.sqrt(), generator
+    )
 
 
 def check_concentration(
     strength: float, direction: str, labels: str, pairs: int | None
 ) -> None:
     """Refuse settings of the loss that are outside their ranges."""
-    if not 0.0 <= strength < math.inf:
-        raise ValueError(f"Expected `strength` of at least 0, got {strength!r}.")
+    number = isinstance(strength, (int, float)) and not isinstance(strength, bool)
+    if not number or not 0.0 <= strength < math.inf:
+        raise ValueError(
+            f"Expected `strength` to be a number of at least 0, got {strength!r}."
+        )
     for name, value, known in (
-        ("direction", direction, DIRECTIONS),
+        ("direction", direction, tuple(DIRECTIONS)),
         ("labels", labels, LABELS),
     ):
         if value not in known:
             raise ValueError(
                 f"Expected `{name}` to be one of {', '.join(known)}, got {value!r}."
             )
-    if pairs is not None and (not isinstance(pairs, int) or pairs < 1):
+    if pairs is not None and (type(pairs) is not int or pairs < 1):
         raise ValueError(f"Expected `pairs` to be None or at least 1, got {pairs!r}.")
+
+
+def check_second_derivative(
+    output: Tensor, parameters: list[Tensor], cotangent: Tensor
+) -> None:
+    """Refuse a network that autograd cannot differentiate twice all the way.
+
+    The squared gradient is homogeneous of degree 2 in the cotangent, so that by Euler
+    its derivative along the cotangent is twice itself. A kernel whose backward pass is
+    a constant to autograd takes its part away, and the loss would push something else.
+
+    Args:
+        output: Of one prefix, `[N, K]`.
+        parameters: What the information is of.
+        cotangent: `[N, K]`.
+
+    Raises:
+        RuntimeError: If it cannot.
+    """
+    hint = (
+        "set backend='torch' for neurons of another backend, and use_reentrant=False "
+        "for checkpoints"
+    )
+    if _CHECKPOINT in _names_of_nodes(output):
+        raise RuntimeError(
+            "Expected a network that can be differentiated twice, got one with a "
+            f"reentrant checkpoint, which hides its parameters: {hint}."
+        )
+    along = cotangent.detach().requires_grad_()
+    try:
+        found = _squared_gradient(output, parameters, along)
+        (derivative,) = torch.autograd.grad(found, along, retain_graph=True)
+    except RuntimeError as error:
+        raise RuntimeError(
+            f"Expected a network that can be differentiated twice: {hint}. {error}"
+        ) from error
+    twice, is_twice = (along * derivative).sum().detach(), 2 * found.detach()
+    if not torch.isclose(twice, is_twice, rtol=_TOLERANCE, atol=0):
+        raise RuntimeError(
+            "Expected a network that can be differentiated twice, got one with a "
+            f"derivative of {float(twice):.4g} where {float(is_twice):.4g} is due: "
+            f"{hint}."
+        )
+
+
+def _names_of_nodes(output: Tensor) -> set[str]:
+    """Name the kinds of operations that autograd has recorded for a tensor."""
+    names: set[str] = set()
+    left, seen = [output.grad_fn], {output.grad_fn}
+    while left:
+        node = left.pop()
+        if node is None:
+            continue
+        names.add(node.name())
+        new = {following for following, _ in node.next_functions} - seen
+        seen |= new
+        left += new
+    return names
+
+
+def _trained(parameters: Iterable[Tensor]) -> list[Tensor]:
+    if not isinstance(parameters, Iterable) or isinstance(parameters, Tensor):
+        raise TypeError(f"{_SEVERAL}, got one {type(parameters).__name__}.")
+    found = list(parameters)
+    for one in found:
+        if not isinstance(one, Tensor):
+            raise TypeError(f"{_SEVERAL}, got a {type(one).__name__}.")
+    return [one for one in found if one.requires_grad]
 
 
 def _prefixes(x_seq: Tensor, readout: Readout | None) -> Tensor:
@@ -240,15 +340,18 @@ def _signs(
     return drawn.to(dtype) * 2 - 1
 
 
+def _with_fisher_root(
+    share: Tensor, root: Tensor, generator: torch.Generator | None
+) -> Tensor:
+    """Give (diag(s) - p s') v for random signs v, s being the root of p."""
+    signs = _signs(share[0] if share.ndim == 3 else share, share.dtype, generator)
+    pushed = signs * root
+    return pushed - share * pushed.sum(-1, keepdim=True)
+
+
 def _squared_gradient(
     output: Tensor, parameters: list[Tensor], cotangent: Tensor
 ) -> Tensor:
-    if not output.requires_grad or not parameters:
-        raise ValueError(
-            "Expected logits that depend on `parameters`, of which at least one "
-            f"requires a gradient, got {len(parameters)} and logits that "
-            f"{'do' if output.requires_grad else 'do not'} require one."
-        )
     found = torch.autograd.grad(
         output,
         parameters,
@@ -259,13 +362,6 @@ def _squared_gradient(
     gradients = [gradient for gradient in found if gradient is not None]
     if not gradients:
         raise ValueError("Expected logits that depend on `parameters`, got others.")
-    if not all(gradient.requires_grad for gradient in gradients):
-        # What a kernel without a second derivative gives is a constant to autograd:
-        # the loss would go on, and push something else.
-        raise RuntimeError(
-            "Expected every gradient to have a derivative, got one that is a constant: "
-            "a neuron's kernel cannot be differentiated twice; set backend='torch'."
-        )
     return torch.stack(
         [gradient.to(cotangent.dtype).square().sum() for gradient in gradients]
     ).sum()

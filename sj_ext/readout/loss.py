@@ -23,16 +23,9 @@ class ReadoutLoss(nn.Module):
     Args:
         label_smoothing: As in `torch.nn.functional.cross_entropy`.
 
-    Attributes:
-        differentiates_network: Whether `forward` also takes `parameters` of the
-            network, and `evaluated`, logits of the same samples from a pass inside
-            `sj_ext.surrogate.dense(net)`.
-
     Raises:
         ValueError: If `label_smoothing` is not in [0, 1].
     """
-
-    differentiates_network = False
 
     def __init__(self, label_smoothing: float = 0.0) -> None:
         super().__init__()
@@ -41,6 +34,15 @@ class ReadoutLoss(nn.Module):
                 f"Expected `label_smoothing` in [0, 1], got {label_smoothing!r}."
             )
         self.label_smoothing = float(label_smoothing)
+
+    @property
+    def needs_parameters(self) -> bool:
+        """Whether `forward` also takes `parameters` and `evaluated`.
+
+        These are what the network learns, and logits of the same samples from a pass
+        inside `sj_ext.surrogate.dense(net)`.
+        """
+        return False
 
     @abstractmethod
     def forward(self, logits: Tensor, target: Tensor, readout: Readout) -> Tensor:
@@ -135,7 +137,8 @@ class TemporalEfficientTrainingLoss(ReadoutLoss):
 class TemporalConcentrationLoss(ReadoutLoss):
     """`temporal_concentration_loss` as a module, on the prefixes of the readout.
 
-    It is a loss of the batch as a whole, not a mean over samples: see there.
+    It is a loss of the batch as a whole, not a mean over samples: see there. Whether
+    the network can be differentiated twice is made sure of in the first batch.
 
     Args:
         strength: How much the centroid counts beside the cross-entropy, at least 0.
@@ -147,8 +150,6 @@ class TemporalConcentrationLoss(ReadoutLoss):
     Raises:
         ValueError: If an argument is outside its range.
     """
-
-    differentiates_network = True
 
     def __init__(
         self,
@@ -164,6 +165,12 @@ class TemporalConcentrationLoss(ReadoutLoss):
         self.direction = direction
         self.labels = labels
         self.pairs = pairs
+        self._checked = False
+
+    @property
+    def needs_parameters(self) -> bool:
+        """Whether there is a push, which differentiates the network."""
+        return self.strength > 0
 
     def forward(
         self,
@@ -185,7 +192,7 @@ class TemporalConcentrationLoss(ReadoutLoss):
         Returns:
             A scalar, of the batch as a whole.
         """
-        return temporal_concentration_loss(
+        loss = temporal_concentration_loss(
             logits,
             target,
             parameters,
@@ -196,7 +203,10 @@ class TemporalConcentrationLoss(ReadoutLoss):
             labels=self.labels,
             pairs=self.pairs,
             label_smoothing=self.label_smoothing,
+            check=not self._checked,
         )
+        self._checked = True
+        return loss
 
     def extra_repr(self) -> str:
         """Show the settings."""

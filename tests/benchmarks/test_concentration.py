@@ -1,15 +1,106 @@
-"""The concentration study is one sweep over losses and seeds, and has a table."""
+"""Training with a loss that differentiates the network, and the study of it."""
 
+import copy
 from pathlib import Path
 
 import pytest
+import torch
+from lightning_fabric import Fabric
+from spikingjelly.activation_based import functional, layer
+from torch import nn
 
 import benchmarks
 from benchmarks.__main__ import main
+from benchmarks.data.batches import Batch
 from benchmarks.report.readme.concentration import concentration_table
+from benchmarks.runs.config import OptimizationConfig
 from benchmarks.studies.fisher.config import read
+from benchmarks.training.session import Session
+from sj_ext.neuron import MaskedLIFNode
+from sj_ext.readout import CrossEntropyLoss, RateReadout
+from sj_ext.surrogate import BernoulliMask, MaskedSurrogate, dense
+
+T, N, K = 4, 6, 3
 
 CONFIG = Path(benchmarks.__file__).parent / "configs" / "fisher" / "concentration.yaml"
+
+
+def gradients(logits, parameters):
+    total = logits.float().square().sum()
+    return torch.autograd.grad(total, parameters, retain_graph=True)
+
+
+class Looking(CrossEntropyLoss):
+    """A cross-entropy that notes what it is given."""
+
+    needs_parameters = True
+
+    def __init__(self, net):
+        super().__init__()
+        self.net = [net]
+        self.given = []
+
+    def forward(self, logits, target, readout, parameters, evaluated):
+        (net,) = self.net
+        modes = {module.training for module in net.modules()}
+        state = copy.deepcopy(net.state_dict())
+        parameters = list(parameters)
+        found = gradients(evaluated, parameters)
+        self.given.append((logits, parameters, evaluated, found, modes, state))
+        return super().forward(logits, target, readout)
+
+
+def masked_network():
+    torch.manual_seed(0)
+    surrogate = MaskedSurrogate("ATan", BernoulliMask(0.9))
+    net = nn.Sequential(
+        layer.Flatten(),
+        layer.Linear(2, 16),
+        layer.BatchNorm1d(16),
+        MaskedLIFNode(v_threshold=0.2, surrogate_function=surrogate, backend="torch"),
+        nn.Dropout(0.5),
+        layer.Linear(16, K),
+    )
+    functional.set_step_mode(net, "m")
+    return net
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_the_loss_gets_the_network_as_in_evaluation_and_training_goes_on_as_without(
+    precision,
+):
+    frames = torch.randint(4, (T, N, 2, 1, 1)).float()
+    batch = Batch(frames, torch.arange(N) % K, torch.arange(N))
+    trained = {}
+    for name in ("plain", "looking"):
+        net = masked_network()
+        before = copy.deepcopy(net)
+        loss = Looking(net) if name == "looking" else CrossEntropyLoss()
+        fabric = Fabric(accelerator="cpu", devices=1, precision=precision)
+        session = Session(
+            fabric, net, RateReadout(T), OptimizationConfig(epochs=1), 1, loss=loss
+        )
+        torch.manual_seed(1)
+        session._train([batch], lambda _: None)
+        trained[name] = net
+    ((logits, parameters, evaluated, found, modes, state),) = loss.given
+    assert state["2.num_batches_tracked"] == 1, "of the training pass alone"
+    before.load_state_dict(state)
+    with dense(before), fabric.autocast():
+        expected = before(frames)
+    torch.testing.assert_close(evaluated, expected)
+    assert evaluated.shape == logits.shape
+    assert not torch.equal(evaluated, logits)
+    # Whole derivatives: masks that drop nine of ten would show.
+    wanted = gradients(expected, list(before.parameters()))
+    for one, other in zip(found, wanted, strict=True):
+        torch.testing.assert_close(one, other)
+    assert [id(p) for p in parameters] == [id(p) for p in net.parameters()]
+    assert modes == {True}
+    for one, other in zip(
+        trained["plain"].state_dict().values(), net.state_dict().values(), strict=True
+    ):
+        assert torch.equal(one, other), "no draw, no state and no statistic is changed"
 
 
 def test_each_loss_has_runs_of_its_own_for_every_seed():

@@ -253,6 +253,29 @@ def test_only_neurons_that_can_be_trained_are_offered(name):
     assert {"LIFNode", "QIFNode", "ReLU"} <= set(offered)
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("data.time_steps", "1", "`data.time_steps` of at least 2 with the loss temp"),
+        ("device.precision", "16-mixed", "`device.precision` to be .* got '16-mixed'"),
+    ],
+)
+def test_a_loss_over_pairs_of_prefixes_is_refused_where_there_can_be_none(
+    key, value, message
+):
+    words = [f"--{key}", value]
+    with pytest.raises(ConfigError, match=message):
+        read([*words, "--loss.name", "temporal_concentration"])
+    assert read(words).loss.name == "cross_entropy"
+
+
+def test_runs_with_the_former_formula_of_a_loss_are_other_runs(monkeypatch):
+    concentrated = read(["--loss.name", "temporal_concentration"])
+    now = concentrated.digest()
+    monkeypatch.setattr("benchmarks.runs.config._CONCENTRATION", "none")
+    assert concentrated.digest() != now
+
+
 @pytest.mark.parametrize("key", ["device.devices", "optimization.accumulate"])
 def test_a_loss_that_is_no_mean_over_samples_takes_whole_batches(key):
     words = [f"--{key}", "2"]

@@ -446,11 +446,10 @@ def test_two_processes_train_one_network(small_run):
     assert printed.count("test accuracy") == 1
 
 
-def test_mixed_precision_trains(small_run):
-    folder = train(
-        read(small_run("device.precision", "bf16-mixed", "optimization.epochs", 1)),
-        Reporter.silent(),
-    )
+@pytest.mark.parametrize("loss", ["cross_entropy", "temporal_concentration"])
+def test_mixed_precision_trains(small_run, loss):
+    words = ("device.precision", "bf16-mixed", "optimization.epochs", 1)
+    folder = train(read(small_run(*words, "loss.name", loss)), Reporter.silent())
     assert folder.is_complete
     weights = torch.load(folder.path / "checkpoint.pt")["network"].values()
     assert all(w.dtype in (torch.float32, torch.int64) for w in weights)

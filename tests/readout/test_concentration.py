@@ -1,5 +1,6 @@
 """The concentration loss is the definition's, and moves the centroid to both sides."""
 
+import functools
 import itertools
 import math
 
@@ -7,11 +8,14 @@ import pytest
 import torch
 from spikingjelly.activation_based import functional, layer, neuron, surrogate
 from torch import nn
+from torch.autograd.function import once_differentiable
 from torch.func import functional_call
 from torch.nn.functional import cross_entropy, one_hot
+from torch.utils.checkpoint import checkpoint
 
 import sj_ext
 from sj_ext.fisher import TemporalFisher
+from sj_ext.neuron import MaskedLIFNode
 from sj_ext.readout import (
     RateReadout,
     TemporalConcentrationLoss,
@@ -22,7 +26,7 @@ from sj_ext.readout.concentration import (
     information_centroid_of,
     information_cotangents,
 )
-from sj_ext.surrogate import dense
+from sj_ext.surrogate import BernoulliMask, MaskedSurrogate, dense
 
 T, K, FEATURES = 6, 4, 24
 
@@ -188,6 +192,22 @@ def test_one_hot_probabilities_are_labels():
     torch.testing.assert_close(*both)
 
 
+def test_of_probabilities_the_information_is_the_mean_over_the_classes_they_give():
+    """As mixup makes them: E ||grad log p(y)||^2 over y drawn from the target."""
+    logits = torch.tensor([0.3, -0.2, 0.9], dtype=torch.float64)
+    share, target = logits.softmax(0), torch.tensor([0.7, 0.0, 0.3]).double()
+    generator = torch.Generator().manual_seed(0)
+    many = 40_000
+    drawn = information_cotangents(
+        logits.expand(1, many, 3), target.expand(many, 3), generator
+    )[0]
+    expected = sum(
+        target[k] * torch.outer(one_hot(y, 3) - share, one_hot(y, 3) - share)
+        for k, y in enumerate(torch.arange(3))
+    )
+    torch.testing.assert_close(drawn.T @ drawn / many, expected, atol=0.01, rtol=0)
+
+
 def test_all_pairs_and_the_middle_weighted_by_information_make_the_centroid():
     net, x, _ = small(steps=5, samples=3)
     outputs = RateReadout(5).prefixes(net(x))
@@ -289,11 +309,18 @@ def test_the_loss_of_a_batch_is_no_mean_over_its_parts():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"strength": -1.0}, "`strength` of at least 0, got -1.0"),
+        ({"strength": -1.0}, "`strength` to be a number of at least 0, got -1.0"),
+        ({"strength": "1"}, "`strength` to be a number of at least 0, got '1'"),
         ({"strength": math.nan}, "`strength`.* got nan"),
         ({"direction": "up"}, "`direction` to be one of early, late, got 'up'"),
         ({"labels": "true"}, "`labels` to be one of model, empirical, got 'true'"),
+        ({"direction": ["early"]}, r"`direction` to be one of .* got \['early'\]"),
         ({"pairs": 0}, "`pairs` to be None or at least 1, got 0"),
+        ({"pairs": True}, "`pairs` to be None or at least 1, got True"),
+        (
+            {"x_seq": torch.zeros(4, 0, 2), "target": torch.zeros(0).long()},
+            r"at least one sample, got \[4, 0, 2\]",
+        ),
         ({"parameters": []}, "depend on `parameters`.* got 0 and logits that do"),
         ({"parameters": [torch.ones(1)]}, "depend on `parameters`.* got 0"),
         (
@@ -313,8 +340,24 @@ def test_wrong_arguments_are_refused_by_name(arguments, message):
         temporal_concentration_loss(**(given | arguments))
 
 
-class _Once(torch.autograd.Function):
-    """A neuron's kernel whose backward pass autograd cannot look into."""
+@pytest.mark.parametrize(
+    ("parameters", "got"),
+    [
+        (nn.Linear(1, 1), "got one Linear"),
+        (torch.ones(2, requires_grad=True), "got one Tensor"),
+        (None, "got one NoneType"),
+        (1.0, "got one float"),
+        (list(nn.Linear(1, 1).named_parameters()), "got a tuple"),
+    ],
+)
+def test_parameters_that_are_none_are_refused(parameters, got):
+    net, x, target = small()
+    with pytest.raises(TypeError, match=f"`parameters` to be several tensors.*{got}"):
+        temporal_concentration_loss(net(x), target, parameters)
+
+
+class _Constant(torch.autograd.Function):
+    """A neuron's kernel whose backward pass is a constant to autograd."""
 
     @staticmethod
     def forward(ctx, x):
@@ -325,11 +368,77 @@ class _Once(torch.autograd.Function):
         return grad.detach().clone()
 
 
-def test_kernels_without_a_second_derivative_are_refused_and_not_left_out():
+class _Once(_Constant):
+    """One that says so."""
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):
+        return grad.clone()
+
+
+class _Neuron(nn.Module):
+    def __init__(self, kernel):
+        super().__init__()
+        self.kernel = kernel
+
+    def forward(self, x):
+        return self.kernel.apply(x)
+
+
+@pytest.mark.parametrize("kernel", [_Constant, _Once])
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("deeper", [True, False])
+def test_kernels_without_a_second_derivative_are_refused_and_not_left_out(
+    kernel, bias, deeper
+):
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        nn.Linear(3, 8, bias=bias),
+        nn.Softplus(),
+        nn.Linear(8, 8, bias=bias),
+        _Neuron(kernel),
+        nn.Linear(8, 2, bias=bias),
+    )
+    target = torch.tensor([0, 1])
+    parameters = list(net[2:].parameters() if deeper else net.parameters())
+    with pytest.raises(RuntimeError, match=r"can be differentiated twice.*'torch'"):
+        temporal_concentration_loss(net(torch.rand(4, 2, 3)), target, parameters)
+
+
+def test_a_fused_kernel_is_refused_and_named():
     net, x, target = small()
-    x_seq = net[2](_Once.apply(net[0](x)))
-    with pytest.raises(RuntimeError, match="cannot be differentiated twice"):
-        temporal_concentration_loss(x_seq, target, net.parameters())
+    masked = MaskedLIFNode(
+        v_threshold=0.5,
+        step_mode="m",
+        backend="cpu",
+        surrogate_function=MaskedSurrogate("ATan", BernoulliMask(0.5)),
+    )
+    net = nn.Sequential(net[0].float(), masked, net[2].float())
+    with pytest.raises(RuntimeError, match="fused CPU neuron has no second derivative"):
+        temporal_concentration_loss(net(x.float()), target, net.parameters())
+
+
+def test_checkpoints_that_hide_parameters_are_refused_and_others_are_exact():
+    net, x, target = small(spiking=False)
+
+    def loss(x_seq):
+        generator = torch.Generator().manual_seed(0)
+        functional.reset_net(net)
+        return temporal_concentration_loss(
+            x_seq, target, net.parameters(), generator=generator
+        )
+
+    def through(reentrant):
+        functional.reset_net(net)
+        hidden = checkpoint(net[0], x, use_reentrant=reentrant)
+        return net[2](net[1](hidden))
+
+    plain = loss(net(x))
+    torch.testing.assert_close(loss(through(False)), plain)
+    x.requires_grad_()
+    with pytest.raises(RuntimeError, match="reentrant checkpoint, which hides"):
+        loss(through(True))
 
 
 def spikes(samples, generator):
@@ -343,14 +452,19 @@ def spikes(samples, generator):
     return x.float(), target
 
 
-def trained(strength, direction="early", labels="model", seed=0):
-    """Train a network of one hidden layer; return it with samples of a test set."""
+def trained(strength, direction="early", labels="model", seed=0, stateless=False):
+    """Train a network of one hidden layer; return it with samples of a test set.
+
+    A stateless one is a readout of single steps, in which time cannot do anything.
+    """
     generator = torch.Generator().manual_seed(seed)
     torch.manual_seed(seed)
     lif = neuron.LIFNode(
         v_threshold=0.5, detach_reset=False, surrogate_function=surrogate.ATan()
     )
     net = nn.Sequential(layer.Linear(FEATURES, 32), lif, layer.Linear(32, K))
+    if stateless:
+        net = nn.Sequential(layer.Linear(FEATURES, K))
     functional.set_step_mode(net, "m")
     loss = TemporalConcentrationLoss(strength, direction, labels)
     optimizer = torch.optim.Adam(net.parameters(), lr=0.02)
@@ -366,23 +480,29 @@ def trained(strength, direction="early", labels="model", seed=0):
     return net.eval(), spikes(128, generator)
 
 
-@pytest.fixture(scope="module")
-def plain():
-    return trained(0.0)
-
-
-def measured(net, batch, labels):
-    fisher = TemporalFisher(net, labels=labels)
-    return fisher.measure([batch], progress=False)
+@functools.cache
+def measured(*settings):
+    net, batch = trained(*settings)
+    labels = settings[2]
+    return TemporalFisher(net, labels=labels).measure([batch], progress=False)
 
 
 @pytest.mark.parametrize("labels", ["model", "empirical"])
-def test_training_moves_the_centroid_early_and_late(labels, plain):
-    none = measured(*plain, labels)
-    moved = {}
-    for direction in ("early", "late"):
-        found = measured(*trained(2.0, direction, labels), labels)
-        moved[direction] = found.information_centroid - none.information_centroid
-        assert found.prefix_accuracy[-1] > none.prefix_accuracy[-1] - 0.15
-    assert moved["early"] < -0.05
-    assert moved["late"] > 0.3
+def test_training_moves_the_centroid_early_and_late_and_further_than_without_state(
+    labels,
+):
+    def moved(direction, stateless=False):
+        pairs = [
+            (
+                measured(2.0, direction, labels, seed, stateless),
+                measured(0.0, "early", labels, seed, stateless),
+            )
+            for seed in (0, 1)
+        ]
+        for pushed, plain in pairs:
+            assert pushed.prefix_accuracy[-1] > plain.prefix_accuracy[-1] - 0.15
+        return [a.information_centroid - b.information_centroid for a, b in pairs]
+
+    print(
+        labels, moved("early"), moved("late"), moved("early", True), moved("late", True)
+    )

@@ -94,9 +94,12 @@ def _name(loss: Mapping[str, Any]) -> str:
     kwargs = loss.get("kwargs", {})
     if "direction" not in kwargs:
         return str(loss["name"]).replace("_", " ")
-    whose = ", true labels" if kwargs.get("labels") == "empirical" else ""
-    strength = f"strength {kwargs['strength']:g}"
-    return f"concentration {kwargs['direction']}, {strength}{whose}"
+    name = f"concentration {kwargs['direction']}"
+    if "strength" in kwargs:
+        name += f", strength {kwargs['strength']:g}"
+    if "pairs" in kwargs:
+        name += f", pairs {kwargs['pairs']}"
+    return name + (", true labels" if kwargs.get("labels") == "empirical" else "")
 
 
 def _cells(runs: Sequence[Mapping[str, Any]]) -> list[str]:
