@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 Summary = Mapping[str, Any]
 """As `benchmarks.studies.robustness.summary.summarized` gives it."""
 
-_UNITS = {"linf": "events a pixel", "l2": "L2", "l0": "values", "events": "events"}
+_UNITS = {"linf": "Linf", "l2": "L2", "l0": "values", "events": "events"}
 _ALTERNATIVES = {
     "accuracy": "worst case, dense surrogates",
     "black_box": "random search",
