@@ -441,6 +441,27 @@ def test_checkpoints_that_hide_parameters_are_refused_and_others_are_exact():
         loss(through(True))
 
 
+@pytest.mark.gpu
+def test_on_a_gpu_it_is_what_it_is_on_the_cpu():
+    """With true labels and one sample nothing of it is drawn."""
+    net, x, target = small(samples=1)
+    found = {}
+    for device in ("cpu", "cuda"):
+        net.to(device)
+        functional.reset_net(net)
+        on_it = (net(x.to(device)), target.to(device), net.parameters())
+        loss = temporal_concentration_loss(*on_it, labels="empirical", pairs=None)
+        found[device] = [
+            one.cpu() for one in (loss, *torch.autograd.grad(loss, net.parameters()))
+        ]
+    torch.testing.assert_close(found["cpu"], found["cuda"])
+    functional.reset_net(net)
+    generator = torch.Generator("cuda").manual_seed(0)
+    temporal_concentration_loss(
+        net(x.to("cuda")), target.to("cuda"), net.parameters(), generator=generator
+    ).backward()
+
+
 def spikes(samples, generator):
     """Inputs that fire at rates that their class decides, other ones early and late."""
     of_class = torch.rand(K, FEATURES, generator=torch.Generator().manual_seed(7))
