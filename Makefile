@@ -58,7 +58,7 @@ help: ## List these targets
 	@sed -n 's/^#   \([A-Z]*=\)/  \1/p' Makefile
 
 quickstart: $(FOR_RUNS) ## Install, then train three small networks and write a report
-	@echo '==> Running the quickstart (about 6 minutes on 2 cores)'
+	@echo '==> Running the quickstart (3 to 6 minutes on 2 cores)'
 	$(VENV_PYTHON) -m benchmarks quickstart $(ARGS)
 
 # Rows and report of the demos lie beside their runs, not among published results.

@@ -1,8 +1,9 @@
 """What a profile over time has to be compared with: two nulls.
 
-A stateless readout on identical independent steps has nothing that could happen in
-time, and a network on time-shuffled input has no order of steps to answer to. Of images
-that stand still the second says nothing: shuffled, they are the same input.
+A stateless readout on steps that are independent draws from one distribution has
+nothing that could happen in time, and a network on time-shuffled input has no order of
+steps to answer to. Of images that stand still the second says nothing: shuffled, they
+are the same input.
 """
 
 from collections import OrderedDict

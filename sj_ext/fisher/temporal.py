@@ -33,10 +33,11 @@ class TemporalFisher:
     information that arrives at step t: the prefixes overlap, so the I_t do not add
     up, and no difference of two is a share of anything. It falls as the network grows
     confident, whatever happens in time: a softmax of a linear layer without states, on
-    identical independent steps, "concentrates" at early steps by being trained. So
-    compare a claim with that null and with time-shuffled input, and look at the loss,
-    accuracy and confidence of the prefixes, which are reported beside I_t. It also
-    depends on the surrogate: compare networks through one `probe`.
+    steps that are independent draws from one distribution, "concentrates" at early
+    steps by being trained. So compare a claim with that null and with time-shuffled
+    input, and look at the loss, accuracy and confidence of the prefixes, which are
+    reported beside I_t. It also depends on the surrogate: compare networks through one
+    `probe`.
 
         fisher = TemporalFisher(net)
         result = fisher.measure(loader)

@@ -45,9 +45,10 @@ MEASUREMENTS: Mapping[str, Mapping[str, str]] = {
     "released": {"estimator": "batch_mean", "labels": "empirical"},
 }
 """Arguments of `TemporalFisher`, by what is measured: the network, the same on
-time-shuffled input, a stateless readout on identical independent steps, and the network
-with true labels: exactly, and as the released code does. Samples that are the same at
-all steps have no `"time-shuffled"`: it would be the network once more."""
+time-shuffled input, a stateless readout on steps that are independent draws from one
+distribution, and the network with true labels: exactly, and as the released code does.
+Samples that are the same at all steps have no `"time-shuffled"`: it would be the
+network once more."""
 
 Profiles = Mapping[int, FisherResult]
 """Results by how many epochs the network had been trained for."""

@@ -254,8 +254,8 @@ def _pictures(config: FisherConfig, found: Sequence[Followed]) -> list[Picture]:
                 figures.profiles(profiles, title),
                 "Fisher information over the length of the prefix, epoch by epoch: of "
                 "the network, of the same trained network given time-shuffled input "
-                "(where steps differ), and of a stateless readout on identical "
-                "independent steps; and the centroids of all.",
+                "(where steps differ), and of a stateless readout on steps that are "
+                "independent draws from one distribution; and the centroids of all.",
             ),
             Picture(
                 f"centroids_{stem}",

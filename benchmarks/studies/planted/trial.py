@@ -33,7 +33,7 @@ from benchmarks.studies.planted.rules import claims, located
 from sj_ext.fisher import FisherResult, TemporalFisher
 
 NULL = "null"
-"""The position of no evidence: a stateless readout on identical independent steps."""
+"""The position of no evidence: a stateless readout on independent draws of one kind."""
 
 ESTIMATORS: Mapping[str, Mapping[str, str]] = {
     "exact": {"estimator": "per_sample", "labels": "model"},
