@@ -26,6 +26,9 @@ _ENTRIES = {
   title = {{SpikingJelly}: An open-source machine learning infrastructure platform for
     spike-based intelligence},
   journal = {Science Advances},
+  volume = {9},
+  number = {40},
+  pages = {eadi1480},
   year = {2023},
   doi = {10.1126/sciadv.adi1480}
 }""",
@@ -43,6 +46,8 @@ _ENTRIES = {
     and Hambitzer, Anna and Panda, Priyadarshini},
   title = {Exploring Temporal Information Dynamics in Spiking Neural Networks},
   booktitle = {Proceedings of the AAAI Conference on Artificial Intelligence},
+  volume = {37},
+  pages = {8308--8316},
   year = {2023},
   eprint = {2211.14406},
   archivePrefix = {arXiv}

@@ -169,4 +169,11 @@ def test_the_citation_file_has_the_same_papers():
         for author in reference["authors"]:
             if author["family-names"].isascii():
                 assert author["family-names"] in flat
+        pages = "--".join(reference[x] for x in ("start", "end") if x in reference)
+        for key, value in {
+            "volume": reference.get("volume"),
+            "number": reference.get("issue"),
+            "pages": pages,
+        }.items():
+            assert not value or f"{key} = {{{value}}}" in text
     assert {r["doi"] for r in references if "doi" in r} == ALWAYS
