@@ -15,7 +15,11 @@ from benchmarks.runs.environment import describe_environment
 from benchmarks.runs.folder import now
 from benchmarks.runs.progress import Reporter, duration
 from benchmarks.studies.robustness.config import RobustnessConfig, read
-from benchmarks.studies.robustness.summary import summarized, verdict
+from benchmarks.studies.robustness.summary import (
+    ALTERNATIVES,
+    summarized,
+    verdict,
+)
 from benchmarks.studies.robustness.trials import run_trials, train_missing
 from sj_ext.files import write_text
 
@@ -145,9 +149,16 @@ def _rows(trial: Mapping[str, Any]) -> Iterator[tuple[Any, ...]]:
                 found["probes"], found["by_probe"][number], strict=True
             ):
                 yield (name, budget, f"through {probe}", left)
-            for key in ("black_box", "transfer", "masked_gradients"):
+            for key in (*ALTERNATIVES, "unmasked_gradients"):
                 if key in found:
                     yield (name, budget, key.replace("_", " "), found[key][number])
+        for which in ("before", "after") if "more_steps" in found else ():
+            longer = found["more_steps"]
+            measure = f"{longer['steps']} steps, {which}"
+            yield (name, longer["budget"], measure, longer[which])
+    for kind, by_level in trial["corruptions"].items():
+        for number, left in enumerate(by_level, start=1):
+            yield (kind, number, "level", left)
 
 
 def _write_report(

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from itertools import chain
 from typing import Any, Self, TypeAlias
 
 import torch
@@ -48,7 +49,8 @@ def attackable(
         net: A network of logits of every step, `[T, N, ...]` to `[T, N, K]`; or, with
             `readout=None`, to `[N, K]`.
         readout: Makes `[N, K]` of `[T, N, K]`: one that was trained with the network,
-            or the name of a registered one. None where the network does it.
+            or the name of a registered one that learns nothing. None where the network
+            does it.
         T: Inputs are images, repeated so many times.
         encoder: Inputs are images, which it encodes: `[N, ...]` to `[T, N, ...]`. What
             it draws from torch's generator is the same in every call, so that an
@@ -72,8 +74,8 @@ def attackable(
 
     Raises:
         TypeError: If `probe` is no dense surrogate.
-        ValueError: If an argument is outside its range, or arguments contradict each
-            other.
+        ValueError: If an argument is outside its range, arguments contradict each
+            other, or `readout` names one that learns.
     """
     return Attackable(
         net,
@@ -125,11 +127,13 @@ class Attackable(nn.Module):
         self._check()
         for name in ("mean", "std"):
             value = torch.as_tensor(settings[name], dtype=torch.float32)
+            if name == "std" and not bool((value > 0).all()):
+                raise ValueError(
+                    f"Expected `std` to be positive, got {settings['std']}."
+                )
             if value.ndim:
                 value = value.reshape(-1, 1, 1)
-            self.register_buffer(name, value, persistent=False)
-        if not bool((self.std > 0).all()):
-            raise ValueError(f"Expected `std` to be positive, got {settings['std']}.")
+            self.register_buffer(name, value.to(_device_of(net)), persistent=False)
 
     def _check(self) -> None:
         low, high = self.bounds
@@ -143,6 +147,13 @@ class Attackable(nn.Module):
             raise ValueError(f"Expected `T` to be a positive integer, got {self.T!r}.")
         if self.T is not None and self.encoder is not None:
             raise ValueError("Expected `T` or `encoder`, got both.")
+        if isinstance(self.readout, str):
+            learned = create("readout", self.readout, T=1).state_dict()
+            if learned:
+                raise ValueError(
+                    "Expected `readout` to be the one that was trained, which has "
+                    f"learned {', '.join(learned)}, got its name {self.readout!r}."
+                )
         if self._batch_first and self._step_by_step:
             raise ValueError(
                 "Expected `batch_first` or `step_by_step`, got both: a network that "
@@ -168,8 +179,7 @@ class Attackable(nn.Module):
         Returns:
             Another adapter; the network is shared.
         """
-        other = Attackable(self.net, self.readout, **self._settings | {"probe": probe})
-        return other.to(self.mean.device)
+        return Attackable(self.net, self.readout, **self._settings | {"probe": probe})
 
     def forward(self, x: Tensor) -> Tensor:
         """Compute logits from fresh neuron states.
@@ -277,6 +287,12 @@ class Attackable(nn.Module):
             built: Readout = create("readout", self.readout, T=len(logits))
             return built.to(logits.device).eval()(logits)
         return self.readout(logits)
+
+
+def _device_of(net: nn.Module) -> torch.device | None:
+    """Say where a network is; None of one that holds no tensors."""
+    tensors = chain(net.parameters(), net.buffers())
+    return next((tensor.device for tensor in tensors), None)
 
 
 @contextmanager

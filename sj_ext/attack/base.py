@@ -35,11 +35,15 @@ class Watched(nn.Module):
         bounds: Smallest and largest value of an input.
         clean: The unperturbed values that may be perturbed.
         correct: For each call, whether samples were right, `[N]`.
+        vanished: For each gradient, whether it was zero everywhere, `[N]`: there an
+            attack sees nothing.
         score: Margin of the strongest input so far, `[N]`.
 
     Raises:
         ValueError: If inputs are outside the bounds, targets are no class indices, or
             `time_steps` do not fit.
+        FloatingPointError: In a call or its gradient, if they are not finite: an attack
+            would go nowhere, and the network look robust.
     """
 
     def __init__(
@@ -55,6 +59,7 @@ class Watched(nn.Module):
         check_indices(target, len(x0))
         self.target = target.long()
         self.correct: list[Tensor] = []
+        self.vanished: list[Tensor] = []
         self._model = [model]  # hidden from `modules()`: libraries change modes
         x0 = _within(x0, model.bounds)
         self._x0 = x0
@@ -78,7 +83,10 @@ class Watched(nn.Module):
         Returns:
             `[N, K]`.
         """
+        if x.requires_grad:
+            x.register_hook(self._look_at_gradient)
         logits: Tensor = self._model[0](self._whole(x))
+        self._check_finite("logits", logits)
         if not self.correct:
             # Once, wherever it is: on a GPU a label that is none stops the process.
             check_target(self.target.cpu(), logits.unsqueeze(0))
@@ -108,6 +116,17 @@ class Watched(nn.Module):
             loss = -margin(self(x), self.target).sum()
         return torch.autograd.grad(loss, x)[0]
 
+    def _look_at_gradient(self, gradient: Tensor) -> None:
+        self._check_finite("gradients of the inputs", gradient)
+        self.vanished.append((gradient == 0).flatten(1).all(1))
+
+    def _check_finite(self, what: str, values: Tensor) -> None:
+        if not bool(values.isfinite().all()):
+            raise FloatingPointError(
+                f"Expected finite {what} under attack, got NaN or infinity through the "
+                f"surrogate {self._model[0].probe_name!r}."
+            )
+
     def _whole(self, part: Tensor) -> Tensor:
         if self._steps is None:
             return part
@@ -124,6 +143,11 @@ class Attack(ABC):
 
     norm: str
     uses_gradients: ClassVar[bool] = True
+
+    @property
+    def draws(self) -> bool:
+        """Whether another run may find something else: it starts at random."""
+        return bool(getattr(self, "random_start", True))
 
     @abstractmethod
     def run(self, model: Watched, budget: float, generator: torch.Generator) -> None:

@@ -92,6 +92,11 @@ class FGSM(Attack):
         check_norm(norm, _NORMS)
         self.norm = norm
 
+    @property
+    def draws(self) -> bool:
+        """It takes one step from the input itself."""
+        return False
+
     def run(self, model: Watched, budget: float, generator: torch.Generator) -> None:
         """Take the step.
 

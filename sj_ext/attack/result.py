@@ -20,6 +20,8 @@ class RobustnessResult:
         runs: `[B, P, R, S, N]`, bool: whether sample n was right at call s of the
             network in restart r of the attack with budget b through surrogate p. For
             PGD call s is after s steps, call 0 the start.
+        vanished: `[B, P, N]`, float64: the share of the gradients of a sample that were
+            zero everywhere, where an attack cannot see. NaN without gradients.
         inputs: `[B, N, ...]`, the strongest found for each budget, or None.
     """
 
@@ -29,6 +31,7 @@ class RobustnessResult:
     probes: tuple[str, ...]
     clean: Tensor
     runs: Tensor
+    vanished: Tensor
     inputs: Tensor | None = None
 
     @property
@@ -90,6 +93,7 @@ class RobustnessResult:
             self,
             clean=torch.cat([self.clean, other.clean]),
             runs=torch.cat([self.runs, other.runs], dim=4),
+            vanished=torch.cat([self.vanished, other.vanished], dim=2),
             inputs=torch.cat([self.inputs, other.inputs], 1) if both else None,  # type: ignore[list-item]
         )
 
@@ -97,7 +101,11 @@ class RobustnessResult:
         """Say in JSON-native numbers what was found.
 
         Returns:
-            Attack, budgets, surrogates, accuracies; no single samples.
+            Attack, budgets, surrogates, accuracies, shares of vanished gradients (None
+            without gradients), and
+            `"correct"`, `[B][N]`, 1 where no attack made a sample wrong. `"raw_curve"`,
+            `[B][P][S]`, is the mean over restarts; `"last_above_best"` how far the last
+            step of a single run was above its best, at most.
         """
         return {
             "attack": self.attack,
@@ -110,6 +118,13 @@ class RobustnessResult:
             "by_probe": self.by_probe.tolist(),
             "curve": self.curve.tolist(),
             "raw_curve": self.raw_curve.mean(2).tolist(),
+            "last_above_best": float(
+                (self.raw_curve[..., -1] - self.raw_curve.amin(-1)).max()
+            ),
+            "correct": self.correct.int().tolist(),
+            "vanished": None
+            if self.vanished.isnan().any()
+            else self.vanished.mean(2).tolist(),
         }
 
     def _after_steps(self) -> Tensor:

@@ -114,7 +114,7 @@ def robust_accuracy(
         probes: Surrogates to attack through, each as in `attackable`: at least four
             shapes and widths for a figure that is to be published. An attack without
             gradients does not use them.
-        restarts: How often each attack runs on each sample.
+        restarts: How often each attack runs on each sample; once, if it draws nothing.
         time_steps: Which steps of frames may be changed; None is all.
         seed: Of all that the attacks draw, and of what the network does.
         keep_inputs: Whether the result holds the strongest inputs.
@@ -127,6 +127,8 @@ def robust_accuracy(
             or there is no batch.
     """
     attack = build_attack(attack)
+    if restarts > 1 and not attack.draws:
+        restarts = 1
     if restarts < 1 or not probes:
         raise ValueError(
             "Expected at least one restart and one surrogate in `probes`, got "
@@ -171,20 +173,24 @@ def _attacked(
         check_target(target.cpu(), logits.unsqueeze(0))
         clean = logits.argmax(1) == target
     correct: list[list[list[Tensor]]] = [[] for _ in budgets]
+    vanished: list[list[Tensor]] = [[] for _ in budgets]
     strongest = [x.clone() for _ in budgets]
     score = [torch.full((len(x),), torch.inf, device=x.device) for _ in budgets]
     for model in models:
         with model.ready():
             for number, budget in enumerate(budgets):
-                runs = []
+                runs: list[Tensor] = []
+                zeros: list[Tensor] = []
                 for _ in range(restarts):
                     watched = Watched(model, x, target, time_steps)
                     attack.run(watched, budget, generator)
                     runs.append(torch.stack(watched.correct))
+                    zeros += watched.vanished
                     better = watched.score < score[number]
                     score[number] = torch.where(better, watched.score, score[number])
                     strongest[number][better] = watched.strongest[better]
                 correct[number].append(runs)
+                vanished[number].append(_share(zeros, clean))
     for number in range(1, len(budgets)):
         # What a smaller budget allows, a larger one does.
         better = score[number - 1] < score[number]
@@ -205,8 +211,16 @@ def _attacked(
         else ("none",),
         clean=clean.cpu(),
         runs=runs_of_all.cpu(),
+        vanished=torch.stack([torch.stack(of_probes) for of_probes in vanished]).cpu(),
         inputs=torch.stack(strongest).cpu(),
     )
+
+
+def _share(zeros: Sequence[Tensor], like: Tensor) -> Tensor:
+    """Give the share of gradients that vanished, `[N]`; of none it is NaN."""
+    if not zeros:
+        return torch.full(like.shape, torch.nan, dtype=torch.float64)
+    return torch.stack(list(zeros)).double().mean(0).cpu()
 
 
 @contextmanager

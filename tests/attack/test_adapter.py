@@ -6,10 +6,10 @@ import pytest
 import torch
 from spikingjelly.activation_based import functional, layer, neuron, surrogate
 
-from sj_ext.attack import attackable, perturb
+from sj_ext.attack import attackable, perturb, robust_accuracy
 from sj_ext.readout import TemporallyWeightedOutput
 from sj_ext.surrogate import BernoulliMask, MaskedSurrogate, dense
-from tests.attack.networks import counts, images, masked_network, network
+from tests.attack.networks import answers, counts, images, masked_network, network
 
 
 def input_gradient(model, x):
@@ -218,3 +218,32 @@ def test_arguments_that_make_no_sense_are_refused(arguments, message):
 def test_images_without_steps_are_refused():
     with pytest.raises(ValueError, match=r"Expected frames .*, got \[5, 3\]"):
         attackable(neuron.IFNode())(torch.rand(5, 3))
+
+
+def test_a_readout_that_learns_is_given_itself_and_not_by_its_name():
+    with pytest.raises(ValueError, match=r"learned weight.*got its name 'temporally_w"):
+        attackable(network(), "temporally_weighted")
+    for name in ("rate", "last", "max"):
+        assert attackable(network(), name)(counts()).shape == (5, 3)
+
+
+def test_the_adapter_is_where_the_network_is_and_does_not_move_it():
+    """Seen on torch's device without memory, which every machine has."""
+    net = network().to("meta")
+    model = attackable(net, mean=0.5, std=[0.1, 0.2])
+    assert model.mean.device.type == model.std.device.type == "meta"
+    other = model.with_probe("Sigmoid")
+    assert other.mean.device.type == "meta"
+    assert {p.device.type for p in net.parameters()} == {"meta"}
+
+
+@pytest.mark.gpu
+def test_a_network_on_a_gpu_is_attacked_there():
+    net = network().to("cuda")
+    model = attackable(net, bounds=(0.0, 5.0))
+    x = counts().to("cuda")
+    target = answers(model, x)
+    for attack in ("pgd", "fgsm", "events", "sparse", "random_search"):
+        found = robust_accuracy(model, [(x, target)], attack, budgets=[1])
+        assert found.clean_accuracy == 1.0
+    assert {p.device.type for p in net.parameters()} == {"cuda"}

@@ -19,6 +19,7 @@ from sj_ext.attack import (
     perturb,
     robust_accuracy,
 )
+from sj_ext.attack.events import moved
 from sj_ext.attack.functional import (
     distance,
     margin,
@@ -157,6 +158,44 @@ def test_the_event_projection_keeps_what_is_worth_most(change, gain, budget):
         if sum(keep) <= budget
     )
     assert float((kept * gain).sum()) == pytest.approx(best, abs=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["both", "insert", "delete"])
+def test_the_moves_of_events_are_those_of_a_loop_over_places(kind):
+    generator = torch.Generator().manual_seed(5)
+    x0 = torch.randint(0, 6, (4, 12), generator=generator).double()
+    worth = torch.randn(4, 12, generator=generator).double()
+    found = moved(x0, x0, worth, (0.0, 5.0), moves=3, budget=12, kind=kind)
+    expected = x0.clone()
+    for row, gains in zip(expected, worth.tolist(), strict=True):
+        made = 0
+        for place in sorted(range(12), key=lambda i, g=gains: -abs(g[i])):
+            up = gains[place] > 0
+            allowed = kind in ("both", "insert" if up else "delete")
+            count = row[place] + (1 if up else -1)
+            if made < 3 and allowed and 0 <= count <= 5:
+                row[place] = count
+                made += 1
+    assert torch.equal(found, expected)
+    # A second call goes on from there, and keeps to the budget by what is worth most.
+    again = moved(found, x0, worth, (0.0, 5.0), moves=3, budget=4, kind=kind)
+    assert int((again - x0).abs().sum(1).max()) <= 4
+    assert (((again - x0) * worth).sum(1) >= ((found - x0) * worth).sum(1)).all()
+
+
+def test_fgsm_is_one_step_along_the_sign_of_the_gradient():
+    model, x = modelled(), counts(4)
+    target = answers(model, x)
+    inner = x.clone().requires_grad_()
+    loss = torch.nn.functional.cross_entropy(model(inner), target, reduction="sum")
+    (gradient,) = torch.autograd.grad(loss, inner)
+    step = (x + 0.5 * gradient.sign()).clamp(0.0, 5.0)
+    found = perturb(model, x, target, FGSM("linf"), budget=0.5)
+    # The input itself is kept where the step did not come nearer to a wrong answer.
+    moved_there = (found == step).flatten(1).all(1)
+    stayed = (found == x).flatten(1).all(1)
+    assert (moved_there | stayed).all()
+    assert moved_there.any()
 
 
 def test_a_budget_of_nothing_changes_nothing():

@@ -62,6 +62,7 @@ def test_a_surrogate_alone_keeps_what_it_found_with_a_smaller_budget():
         probes=("own",),
         clean=torch.tensor([True, True, True]),
         runs=runs[:, None, None, None],
+        vanished=torch.zeros(2, 1, 3),
     )
     assert found.by_probe.flatten().tolist() == pytest.approx([2 / 3, 1 / 3])
     assert torch.equal(found.by_probe[:, 0], found.accuracy)
@@ -136,3 +137,95 @@ def test_the_default_surrogates_are_of_many_shapes_and_widths():
     assert len(names) >= 4
     assert len({name.partition("(")[0] for name in names}) >= 3
     assert None in PROBES
+
+
+class Broken(torch.autograd.Function):
+    """Right answers, and gradients that are not numbers."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, grad):
+        return torch.full_like(grad, torch.nan)
+
+
+class WithBroken(torch.nn.Module):
+    def __init__(self, net):
+        super().__init__()
+        self.net = net
+
+    def forward(self, x):
+        return Broken.apply(self.net(x))
+
+
+@pytest.mark.parametrize("attack", ["pgd", "fgsm", "events", "sparse"])
+def test_gradients_that_are_no_numbers_stop_an_attack_instead_of_going_nowhere(attack):
+    model = attackable(WithBroken(masked_network()), bounds=(0.0, 5.0))
+    x = counts(4, T=2)
+    with pytest.raises(FloatingPointError, match=r"gradients of the inputs.*'ATan\("):
+        robust_accuracy(
+            model,
+            [(x, answers(model, x))],
+            attack,
+            budgets=[2],
+            probes=[{"name": "ATan", "alpha": 2.0}],
+        )
+
+
+def test_logits_that_are_no_numbers_are_refused():
+    net = masked_network()
+    with torch.no_grad():
+        net[-1].bias.fill_(torch.nan)
+    model = attackable(net, bounds=(0.0, 5.0))
+    with pytest.raises(FloatingPointError, match=r"finite logits under attack.*'own'"):
+        perturb(model, counts(2, T=2), torch.tensor([0, 1]), budget=0.1)
+
+
+def test_the_share_of_gradients_that_vanish_is_counted_by_sample():
+    net = masked_network()
+    model = attackable(net, bounds=(0.0, 5.0))
+    x = counts(3, T=2)
+    target = answers(model, x)
+    rect = {"name": "Rect", "alpha": 1000.0}
+    found = robust_accuracy(
+        model, [(x, target)], PGD(steps=4), budgets=[0.2], probes=[None, rect]
+    )
+    assert found.vanished.shape == (1, 2, 3)
+    wide, narrow = found.vanished[0].mean(1)
+    assert wide == 0, "an arctan has no end"
+    assert narrow > 0.9, "of a rectangle that no potential is in there is nothing"
+    assert found.summary()["vanished"] == [[float(wide), float(narrow)]]
+    blind = robust_accuracy(model, [(x, target)], "random_search", budgets=[0.2])
+    assert blind.vanished.isnan().all()
+    assert blind.summary()["vanished"] is None
+
+
+@pytest.mark.parametrize(
+    ("attack", "runs"), [("fgsm", 1), (PGD(steps=2, random_start=False), 1), ("pgd", 3)]
+)
+def test_an_attack_that_draws_nothing_runs_once(attack, runs):
+    model = attackable(masked_network(), bounds=(0.0, 5.0))
+    x = counts(2, T=2)
+    found = robust_accuracy(
+        model,
+        [(x, answers(model, x))],
+        attack,
+        budgets=[0.2],
+        probes=[None],
+        restarts=3,
+    )
+    assert found.runs.shape[2] == runs
+
+
+def test_the_last_step_is_compared_with_the_best_of_its_own_run(example):
+    _, _, found = example
+    raw = found.raw_curve
+    most = max(
+        float(run[-1] - run.min())
+        for of_budget in raw
+        for of_probe in of_budget
+        for run in of_probe
+    )
+    assert found.summary()["last_above_best"] == pytest.approx(most)

@@ -38,9 +38,7 @@ def robustness_table(result: Mapping[str, Any]) -> str:
 
 
 def _effort(result: Mapping[str, Any]) -> str:
-    """Say how hard the attacks tried; older results do not."""
-    if "queries" not in result:
-        return ""
+    """Say how hard the attacks tried."""
     parts = []
     for name, restarts in result["restarts"].items():
         queries = result["queries"][name]
@@ -54,8 +52,6 @@ def _effort(result: Mapping[str, Any]) -> str:
 
 def _took(result: Mapping[str, Any]) -> str:
     cpu = f"{result['attack_cpu_seconds'] / 60:.0f} minutes of processor time"
-    if "wall_seconds" not in result:
-        return f"The attacks took {cpu}"
     training, attacks = (
         result["wall_seconds"][key] / 60 for key in ("training", "attacks")
     )

@@ -85,7 +85,7 @@ def _compare(
     }
     right = dict.fromkeys(("clean", "attacked", "noisy"), 0)
     total = 0
-    for inputs, target in _inputs(model, config, samples):
+    for inputs, target in _inputs(model, config, samples, device):
         shown = {name: model.frames(x) for name, x in inputs.items()}
         for cka in comparisons.values():
             cka.update(shown)
@@ -101,10 +101,9 @@ def _compare(
 
 
 def _inputs(
-    model: Attackable, config: CkaConfig, samples: Samples
+    model: Attackable, config: CkaConfig, samples: Samples, device: torch.device
 ) -> Iterator[tuple[Mapping[str, Tensor], Tensor]]:
     attack, budget = config.built_attack()
-    device = model.mean.device
     for number, (frames, target) in enumerate(samples.labelled()):
         x = as_attacked(model, frames).to(device)
         target = target.to(device)
@@ -115,7 +114,10 @@ def _inputs(
 
 
 def elsewhere(x: Tensor, new: Tensor, bounds: tuple[float, float], seed: int) -> Tensor:
-    """Make the same changes at random places: as large, but without direction.
+    """Make the same changes at random places, without direction.
+
+    They are as large, but for what the bounds cut off: of an event that is taken away
+    where there is none, nothing is left.
 
     Args:
         x: `[N, ...]`, clean.

@@ -21,6 +21,7 @@ from sj_ext import host
 from sj_ext.attack import Attack
 from sj_ext.attack.base import whole_budget
 from sj_ext.attack.search import PROBES, build_attack
+from sj_ext.surrogate.probe import build_probe, probe_name
 
 
 @dataclass
@@ -54,6 +55,10 @@ class AttackConfig:
         return build_attack(name)
 
 
+_TRIALS = 2
+"""Counts what trials hold: those of an older version do not serve a newer one."""
+
+
 @dataclass
 class RobustnessConfig:
     """All that determines a robustness study.
@@ -71,8 +76,10 @@ class RobustnessConfig:
             transferred: the one with dense surrogates.
         seeds: Of the networks of each arm; at least two.
         attacks: By what people call them.
+        contrasts: Pairs of other arms that are compared, as
+            `[[concentrated early, concentrated late]]`: the first beside the second.
         probes: Surrogates to attack through, each null for the network's own or JSON as
-            `{name: ATan, alpha: 2.0}`; at least four.
+            `{name: ATan, alpha: 2.0}`; at least four that differ, for each arm.
         noise: Standard deviations of Gaussian noise, in the unit of the frames: events,
             or pixel values of 0 to 255.
         blur: Widths of the Gaussian blur, in pixels.
@@ -89,6 +96,7 @@ class RobustnessConfig:
     reference: str = "base"
     seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
     attacks: dict[str, AttackConfig] = field(default_factory=dict)
+    contrasts: list[list[str]] = field(default_factory=list)
     probes: list[dict[str, Any] | None] = field(default_factory=lambda: list(PROBES))
     noise: list[float] = field(default_factory=list)
     blur: list[float] = field(default_factory=list)
@@ -118,17 +126,36 @@ class RobustnessConfig:
                 "Expected `seeds` to be different numbers >= 0, two or more, got "
                 f"{self.seeds}."
             )
-        if len(self.probes) < 4:
-            raise ConfigError(
-                "Expected at least four `probes`: one surrogate alone can miss what "
-                f"another finds, got {len(self.probes)}."
-            )
         if not self.attacks:
             raise ConfigError("Expected at least one of `attacks`, got none.")
         for name, settings in self.attacks.items():
             self._check_attack(f"attacks.{name}", settings)
         for arm in self.arms:
-            self.training(arm, self.seeds[0])
+            self._check_probes(arm)
+        for pair in self.contrasts:
+            if len(set(pair)) != 2 or not set(pair) <= set(self.arms):
+                raise ConfigError(
+                    "Expected `contrasts` to be pairs of different arms, of "
+                    f"{', '.join(self.arms)}, got {pair}."
+                )
+
+    def _check_probes(self, arm: str) -> None:
+        own = self.own_surrogate(arm)
+        try:
+            names = {probe_name(build_probe(probe)) or own for probe in self.probes}
+        except (TypeError, ValueError, KeyError) as error:
+            raise ConfigError(f"`probes`: {error}") from error
+        if len(names) < 4:
+            raise ConfigError(
+                "Expected at least four `probes` that differ: one surrogate alone can "
+                f"miss what another finds, got {', '.join(sorted(names))} for {arm!r}."
+            )
+
+    def own_surrogate(self, arm: str) -> str:
+        """Say which surrogate the networks of an arm were trained with."""
+        surrogate = self.training(arm, self.seeds[0]).surrogate
+        own = build_probe({"name": surrogate.base, **surrogate.base_kwargs})
+        return probe_name(own) or "none"
 
     def _check_attack(self, key: str, settings: AttackConfig) -> None:
         try:
@@ -149,6 +176,11 @@ class RobustnessConfig:
             for budget in budgets:
                 self._check_whole(key, budget)
         at_least(f"{key}.restarts", settings.restarts, 1)
+        if settings.restarts > 1 and not built.draws:
+            raise ConfigError(
+                f"Expected `{key}.restarts` to be 1 where nothing is drawn, got "
+                f"{settings.restarts} of {built}."
+            )
 
     def _check_whole(self, key: str, budget: float) -> None:
         try:
@@ -187,8 +219,10 @@ class RobustnessConfig:
             "train": self.train.digest(),
             "arms": {arm: self.training(arm, 0).digest() for arm in self.arms},
             "host": host.RELEASE,
+            "trials": _TRIALS,
         }
-        del content["output"], content["workers"], content["seeds"]
+        for key in ("output", "workers", "seeds", "contrasts"):
+            del content[key]
         return digest_of(content)
 
     @property

@@ -1,13 +1,15 @@
 """What the trials of a robustness study say together: figures, checks, plain words."""
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
-from statistics import fmean, stdev
+from statistics import fmean
 from typing import Any
 
 import numpy as np
-from scipy import stats
+from numpy.typing import NDArray
 
+from benchmarks.statistics.holm import holm
+from benchmarks.statistics.paired import FEWEST_PAIRS, paired_difference
+from benchmarks.statistics.power import ALPHA
 from benchmarks.studies.robustness.config import RobustnessConfig
 from benchmarks.studies.robustness.trial import MORE_STEPS
 
@@ -16,6 +18,8 @@ Trials = Sequence[Mapping[str, Any]]
 
 ALTERNATIVES = ("black_box", "transfer", "masked_gradients")
 """Attacks that the worst case must not be above, by their key in a trial."""
+
+_BY_SEED = ("accuracy", "by_probe", "curve", *ALTERNATIVES, "unmasked_gradients")
 
 # A rounding of one sample in a hundred is no rise.
 _TOLERANCE = 1e-9
@@ -34,6 +38,8 @@ def summarized(trials: Trials, config: RobustnessConfig) -> dict[str, Any]:
     """
     arms = {arm: [t for t in trials if t["arm"] == arm] for arm in config.arms}
     main = {name: _main_budget(arms[config.reference], name) for name in config.attacks}
+    pairs = [(arm, config.reference) for arm in config.arms if arm != config.reference]
+    pairs += [(one, other) for one, other in config.contrasts]
     return {
         "reference": config.reference,
         "seeds": list(config.seeds),
@@ -42,11 +48,8 @@ def summarized(trials: Trials, config: RobustnessConfig) -> dict[str, Any]:
         "probes": trials[0]["attacks"][next(iter(config.attacks))]["probes"],
         "main": main,
         "arms": {arm: _arm(group, config) for arm, group in arms.items()},
-        "differences": {
-            arm: _differences(group, arms[config.reference], main)
-            for arm, group in arms.items()
-            if arm != config.reference
-        },
+        "own_surrogates": {arm: config.own_surrogate(arm) for arm in config.arms},
+        "differences": _differences(arms, pairs, main),
         "checks": _checks(trials),
         "queries": {name: a.queries for name, a in config.attacks.items()},
         "restarts": {name: a.restarts for name, a in config.attacks.items()},
@@ -56,12 +59,15 @@ def summarized(trials: Trials, config: RobustnessConfig) -> dict[str, Any]:
 def _arm(group: Trials, config: RobustnessConfig) -> dict[str, Any]:
     return {
         "test_accuracy": [t["test_accuracy"] for t in group],
+        "centroid": None
+        if any(t["centroid"] is None for t in group)
+        else [t["centroid"] for t in group],
         "attacks": {
             name: {
                 "clean": [t["attacks"][name]["clean_accuracy"] for t in group],
                 **{
                     key: [t["attacks"][name][key] for t in group]
-                    for key in ("accuracy", "by_probe", "curve", *ALTERNATIVES)
+                    for key in _BY_SEED
                     if key in group[0]["attacks"][name]
                 },
                 "raw_curve": np.mean(
@@ -86,36 +92,67 @@ def _main_budget(reference: Trials, name: str) -> int:
 
 
 def _differences(
-    group: Trials, reference: Trials, main: Mapping[str, int]
-) -> dict[str, Any]:
-    pairs = list(zip(group, reference, strict=True))
-    found = {
-        name: interval(
-            [
-                t["attacks"][name]["accuracy"][budget]
-                - r["attacks"][name]["accuracy"][budget]
-                for t, r in pairs
-            ]
-        )
-        for name, budget in main.items()
-    }
-    clean = interval([t["test_accuracy"] - r["test_accuracy"] for t, r in pairs])
-    return {"clean": clean, **found}
+    arms: Mapping[str, Trials],
+    pairs: Sequence[tuple[str, str]],
+    main: Mapping[str, int],
+) -> list[dict[str, Any]]:
+    """Compare arms by samples and seeds; p values take their number into account."""
+    found: list[dict[str, Any]] = [
+        {"arm": arm, "beside": other} for arm, other in pairs
+    ]
+    # Attacks ask one question, so that all of them are one family.
+    for family in (["clean"], ["centroid"], list(main)):
+        compared = []
+        for one in found:
+            for key in family:
+                ours, theirs = (
+                    _values(arms[one[which]], key, main) for which in ("arm", "beside")
+                )
+                if ours is not None and theirs is not None:
+                    one[key] = interval(ours - theirs)
+                    compared.append(one[key])
+        tested = [one for one in compared if one["p_value"] is not None]
+        adjusted = holm([one["p_value"] for one in tested])
+        for one, p_value in zip(tested, adjusted, strict=True):
+            one["adjusted"] = p_value
+    return found
 
 
-def interval(differences: Sequence[float]) -> dict[str, float]:
-    """Give mean and 95% interval of differences, one for each seed (Student's t).
+def _values(
+    group: Trials, key: str, main: Mapping[str, int]
+) -> NDArray[np.float64] | None:
+    """Give `[seeds, samples]`, or one column where only a figure of each is known."""
+    if key in main:
+        right = [t["attacks"][key]["correct"][main[key]] for t in group]
+        return np.array(right, dtype=np.float64)
+    of_trial = {"clean": "test_accuracy", "centroid": "centroid"}[key]
+    values = [t[of_trial] for t in group]
+    if any(value is None for value in values):
+        return None
+    return np.array(values, dtype=np.float64)[:, None]
+
+
+def interval(differences: NDArray[np.float64]) -> dict[str, Any]:
+    """Give mean and 95% interval of differences over seeds, crossed with samples.
 
     Args:
-        differences: Two or more.
+        differences: `[seeds, samples]`, or `[seeds, 1]`.
 
     Returns:
-        `mean`, `low`, `high`.
+        `mean`, `low`, `high`, the `p_value` of no difference and `adjusted`, the same
+        for as many as there are; both are None where too few seeds, or none that
+        differ, say how sure the mean is.
     """
-    n = len(differences)
-    mean = fmean(differences)
-    half = float(stats.t.ppf(0.975, n - 1)) * stdev(differences) / math.sqrt(n)
-    return {"mean": mean, "low": mean - half, "high": mean + half}
+    found = paired_difference([differences])
+    low, high = found.interval
+    p_value = found.p_value if found.testable else None
+    return {
+        "mean": found.estimate,
+        "low": low,
+        "high": high,
+        "p_value": p_value,
+        "adjusted": p_value,
+    }
 
 
 def _checks(trials: Trials) -> dict[str, Any]:
@@ -131,18 +168,15 @@ def _checks(trials: Trials) -> dict[str, Any]:
                     counts[key]["of"] += 1
                     counts[key]["beaten"] += theirs < ours - _TOLERANCE
                     counts[key]["most"] = max(counts[key]["most"], ours - theirs)
-            raw = np.array(found["raw_curve"])
-            # The start counts as well: it may be the best that a run has seen.
-            best = raw.min(axis=2)
-            rises = max(rises, float((raw[..., -1] - best).max()))
-    longer = [
-        found["more_steps"]
-        for trial in trials
-        for found in trial["attacks"].values()
-        # A trial of an older version has none.
-        if "more_steps" in found
-    ]
-    checks = {"last_step_above_best": rises, **counts}
+            rises = max(rises, found["last_above_best"])
+    attacks = [found for trial in trials for found in trial["attacks"].values()]
+    longer = [found["more_steps"] for found in attacks if "more_steps" in found]
+    vanished = np.concatenate([np.ravel(found["vanished"]) for found in attacks])
+    checks = {
+        "last_step_above_best": rises,
+        "vanished": {"mean": float(vanished.mean()), "most": float(vanished.max())},
+        **counts,
+    }
     return checks | ({"more_steps": _longer(longer)} if longer else {})
 
 
@@ -173,7 +207,10 @@ def verdict(summary: Mapping[str, Any]) -> list[str]:
     """
     return [
         *_of_attacks(summary),
+        *_of_contrasts(summary),
+        *_of_centroids(summary),
         *_of_masks(summary),
+        *_of_corruptions(summary),
         *_of_surrogates(summary),
         *_of_checks(summary),
         *_of_papers(summary),
@@ -186,7 +223,7 @@ def _of_attacks(summary: Mapping[str, Any]) -> Iterator[str]:
         left = _mean(summary["arms"][reference]["attacks"][name]["accuracy"], number)
         parts = [
             f"{arm} {_mean(found['attacks'][name]['accuracy'], number):.1%} "
-            f"({_said(summary['differences'][arm][name])})"
+            f"({_said(_beside(summary, arm, reference)[name])})"
             for arm, found in summary["arms"].items()
             if arm != reference
         ]
@@ -195,59 +232,110 @@ def _of_attacks(summary: Mapping[str, Any]) -> Iterator[str]:
             f"Under {name} attacks of budget {budget:g}, {reference} keeps "
             f"{left:.1%}; {', '.join(parts)}."
         )
+    compared = [one[name] for one in summary["differences"] for name in summary["main"]]
+    yield (
+        "Intervals are over seeds, crossed with samples; told apart is what has an "
+        f"adjusted p of at most {ALPHA:g} among all {len(compared)} comparisons under "
+        f"attack (Holm), of which there must be {FEWEST_PAIRS} seeds."
+    )
 
 
-def _said(difference: Mapping[str, float]) -> str:
+def _of_contrasts(summary: Mapping[str, Any]) -> Iterator[str]:
+    for one in summary["differences"]:
+        if one["beside"] == summary["reference"]:
+            continue
+        parts = [f"{name} {_said(one[name])}" for name in summary["main"]]
+        yield (
+            f"{one['arm']} beside {one['beside']}, at the same budgets: "
+            f"{'; '.join(parts)}."
+        )
+
+
+def _of_centroids(summary: Mapping[str, Any]) -> Iterator[str]:
+    reference = summary["reference"]
+    of_reference = summary["arms"][reference]["centroid"]
+    parts = [
+        f"{arm} {fmean(found['centroid']):.2f} "
+        f"({_moved(_beside(summary, arm, reference)['centroid'])})"
+        for arm, found in summary["arms"].items()
+        if arm.startswith("concentrated") and found["centroid"] is not None
+    ]
+    if parts and of_reference is not None:
+        yield (
+            "Information centroid on the attacked samples, through one dense surrogate "
+            f"for all: {reference} {fmean(of_reference):.2f} time steps, "
+            f"{', '.join(parts)}."
+        )
+
+
+def _moved(difference: Mapping[str, Any]) -> str:
+    low, mean, high = (difference[key] for key in ("low", "mean", "high"))
+    word = {1: "later", -1: "earlier", 0: "not told apart"}[_sign(difference)]
+    return f"{mean:+.2f}, 95% {low:+.2f} to {high:+.2f}: {word}"
+
+
+def _said(difference: Mapping[str, Any]) -> str:
     low, mean, high = (100 * difference[key] for key in ("low", "mean", "high"))
     word = {1: "more robust", -1: "less robust", 0: "not told apart"}[_sign(difference)]
     return f"{mean:+.1f} points, 95% {low:+.1f} to {high:+.1f}: {word}"
 
 
-def _sign(difference: Mapping[str, float]) -> int:
-    return (difference["low"] > 0) - (difference["high"] < 0)
+def _beside(summary: Mapping[str, Any], arm: str, other: str) -> Mapping[str, Any]:
+    """Find a comparison."""
+    pairs = {(one["arm"], one["beside"]): one for one in summary["differences"]}
+    found: Mapping[str, Any] = pairs[arm, other]
+    return found
+
+
+def _sign(difference: Mapping[str, Any]) -> int:
+    """Say in which direction a difference is detected; 0 where it is not."""
+    adjusted = difference["adjusted"]
+    if adjusted is None or adjusted > ALPHA:
+        return 0
+    return 1 if difference["mean"] > 0 else -1
 
 
 def _of_masks(summary: Mapping[str, Any]) -> Iterator[str]:
+    reference = summary["reference"]
     for name, number in summary["main"].items():
-        base = _mean(
-            summary["arms"][summary["reference"]]["attacks"][name]["accuracy"], number
-        )
+        base = _mean(summary["arms"][reference]["attacks"][name]["accuracy"], number)
         for arm, found in summary["arms"].items():
             attack = found["attacks"][name]
             if "masked_gradients" not in attack:
                 continue
-            seems, is_ = (
-                _mean(attack[key], number) for key in ("masked_gradients", "accuracy")
+            seems, without, is_ = (
+                _mean(attack[key], number)
+                for key in ("masked_gradients", "unmasked_gradients", "accuracy")
             )
-            twin = _own_dense(summary, attack, number)
             budget = summary["budgets"][name][number]
-            survives = _sign(summary["differences"][arm][name]) > 0
+            more = _sign(_beside(summary, arm, reference)[name]) > 0
             yield (
                 f"{name}, budget {budget:g}: attacked once through its own random "
-                f"masks, {arm} seems to keep {seems:.1%}; "
-                + (
-                    ""
-                    if twin is None
-                    else f"through its own surrogate without them {twin:.1%}; "
-                )
-                + f"the worst case through dense surrogates leaves {is_:.1%}, where "
-                f"{summary['reference']} keeps {base:.1%}. "
+                f"masks, {arm} seems to keep {seems:.1%}; by the same attack without "
+                f"them {without:.1%}; the worst case through dense surrogates leaves "
+                f"{is_:.1%}, where {reference} keeps {base:.1%}. "
                 + (
                     "An advantage over it survives dense surrogates."
-                    if survives
+                    if more
                     else "No advantage over it survives dense surrogates."
                 )
             )
 
 
-def _own_dense(
-    summary: Mapping[str, Any], attack: Mapping[str, Any], number: int
-) -> float | None:
-    """Give what the network's own surrogate leaves, dense: masks alone differ."""
-    if "own" not in summary["probes"]:
-        return None
-    own = summary["probes"].index("own")
-    return fmean(by_budget[number][own] for by_budget in attack["by_probe"])
+def _of_corruptions(summary: Mapping[str, Any]) -> Iterator[str]:
+    reference = summary["reference"]
+    for kind in next(iter(summary["arms"].values()))["corruptions"]:
+        if not kind.endswith("all steps"):
+            continue
+        strongest = [
+            (arm, fmean(by_level[-1] for by_level in found["corruptions"][kind]))
+            for arm, found in summary["arms"].items()
+            if found["corruptions"][kind][0]
+        ]
+        if strongest:
+            strongest.sort(key=lambda one: one[0] != reference)
+            parts = ", ".join(f"{arm} {left:.1%}" for arm, left in strongest)
+            yield f"Under the strongest {kind}, which nobody chooses: {parts}."
 
 
 def _of_surrogates(summary: Mapping[str, Any]) -> Iterator[str]:
@@ -276,7 +364,7 @@ def _of_surrogates(summary: Mapping[str, Any]) -> Iterator[str]:
 def _of_checks(summary: Mapping[str, Any]) -> Iterator[str]:
     checks = summary["checks"]
     words = {
-        "black_box": "Random search without gradients",
+        "black_box": f"Random search without gradients ({_queries(summary)})",
         "transfer": f"What was found against {summary['reference']} of the same seed",
         "masked_gradients": "An attack through the network's own masks",
     }
@@ -296,12 +384,23 @@ def _of_checks(summary: Mapping[str, Any]) -> Iterator[str]:
                 f"{subject} finds more than the gradient attacks in none of "
                 f"{counted['of']} cases."
             )
+    yield (
+        f"Of the gradients {checks['vanished']['mean']:.1%} were zero for the whole of "
+        "a sample, at most "
+        f"{checks['vanished']['most']:.1%} through one surrogate at one budget: there "
+        "an attack sees nothing."
+    )
     if "more_steps" in checks:
         yield from _of_more_steps(checks["more_steps"])
     yield (
         "The last step of a single run is at most "
         f"{100 * checks['last_step_above_best']:.1f} points above its best one."
     )
+
+
+def _queries(summary: Mapping[str, Any]) -> str:
+    given = sorted({queries for queries in summary["queries"].values() if queries})
+    return f"{' or '.join(map(str, given))} queries"
 
 
 def _of_more_steps(longer: Mapping[str, Any]) -> Iterator[str]:
@@ -321,31 +420,36 @@ def _of_more_steps(longer: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _of_papers(summary: Mapping[str, Any]) -> Iterator[str]:
-    arms = summary["differences"]
-    if "masked" in arms:
-        robust = [_sign(arms["masked"][name]) for name in summary["main"]]
-        clean = arms["masked"]["clean"]
+    reference = summary["reference"]
+    if "masked" in summary["arms"] and reference != "masked":
+        found = _beside(summary, "masked", reference)
+        robust = [_sign(found[name]) for name in summary["main"]]
+        clean = found["clean"]
         yield (
             "arXiv 2509.23762 says that sparse gradients help robustness and hurt "
-            f"generalisation: beside {summary['reference']}, masked is "
+            f"generalisation: beside {reference}, masked is "
             f"{_listed(robust, summary)} here, and its clean accuracy is "
             f"{_CLEAN[_sign(clean)]} ({100 * clean['mean']:+.1f} points). "
             + _agreement([*robust, _sign(clean)], [*[1] * len(robust), -1])
         )
     parts = []
-    for arm in arms:
-        if arm.startswith("concentrated"):
-            robust = [_sign(arms[arm][name]) for name in summary["main"]]
-            clean = arms[arm]["clean"]
-            parts.append(
-                f"{arm} is {_listed(robust, summary)}, its clean accuracy "
-                f"{_CLEAN[_sign(clean)]} ({100 * clean['mean']:+.1f} points)"
-            )
+    for arm in summary["arms"]:
+        if not arm.startswith("concentrated") or arm == reference:
+            continue
+        found = _beside(summary, arm, reference)
+        if "centroid" not in found or not _sign(found["centroid"]):
+            parts.append(f"{arm} has no other centroid, so that it tests nothing")
+            continue
+        robust = [_sign(found[name]) for name in summary["main"]]
+        clean = found["clean"]
+        parts.append(
+            f"{arm} is {_listed(robust, summary)}, its clean accuracy "
+            f"{_CLEAN[_sign(clean)]} ({100 * clean['mean']:+.1f} points)"
+        )
     if parts:
         yield (
             "arXiv 2211.14406 says that temporal concentration matters for robustness "
-            f"and hardly for accuracy: beside {summary['reference']}, "
-            f"{'; '.join(parts)}."
+            f"and hardly for accuracy: beside {reference}, {'; '.join(parts)}."
         )
 
 

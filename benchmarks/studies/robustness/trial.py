@@ -29,7 +29,10 @@ from sj_ext.attack import (
     robust_accuracy,
 )
 from sj_ext.files import replace_file
-from sj_ext.surrogate import MaskedSurrogate
+from sj_ext.fisher import TemporalFisher
+from sj_ext.readout import Readout
+from sj_ext.surrogate import ConstantMask, MaskedSurrogate
+from sj_ext.surrogate.probe import build_probe
 
 Batches = list[tuple[Tensor, Tensor]]
 """Inputs `[N, T, C, H, W]`, or images `[N, C, H, W]`, and targets `[N]`."""
@@ -83,22 +86,18 @@ def trial(
         found[name], inputs[name] = result.summary(), result.inputs
         found[name] |= _black_box(model, loaded, config, settings)
         found[name] |= more_steps(model, loaded, config, settings, result)
-        masked = masked_gradients(model, loaded, config, settings)
-        if masked is not None:
-            found[name]["masked_gradients"] = masked
+        found[name] |= masked_gradients(model, loaded, config, settings)
     if is_reference:
         with replace_file(transfer) as temporary:
-            torch.save({k: v.half().cpu() for k, v in inputs.items()}, temporary)
+            # As they were found: rounded, they would be outside the budget.
+            torch.save({k: v.cpu() for k, v in inputs.items()}, temporary)
     else:
         kept = torch.load(transfer, map_location="cpu", weights_only=True)
         target = torch.cat([target for _, target in loaded])
         for name, tensors in kept.items():
             found[name]["transfer"] = _left(
                 right(model, torch.cat([x for x, _ in loaded]), target, size),
-                [
-                    right(model, x.to(target.device).float(), target, size)
-                    for x in tensors
-                ],
+                [right(model, x.to(target.device), target, size) for x in tensors],
             )
     return {
         "arm": arm,
@@ -107,6 +106,7 @@ def trial(
         "samples": sum(len(target) for _, target in loaded),
         "attacks": found,
         "corruptions": _corrupted(model, loaded, config),
+        "centroid": _centroid(net, readout, model, loaded, config),
         "device": str(device),
         "environment": describe_environment(),
         "cpu_seconds": time.process_time() - start,
@@ -218,10 +218,11 @@ def masked_gradients(
     loaded: Batches,
     config: RobustnessConfig,
     settings: AttackConfig,
-) -> list[float] | None:
+) -> dict[str, Any]:
     """Attack with the gradients that the network was trained with, masks and all.
 
-    It is the mistake that robustness is overrated by: for comparison only.
+    It is the mistake that robustness is overrated by: for comparison only, and beside
+    it the same attack, from the same start, without the masks.
 
     Args:
         model: The network under attack.
@@ -230,41 +231,77 @@ def masked_gradients(
         settings: Of the attack, which runs once.
 
     Returns:
-        Accuracy left at each budget, samples counted as in the worst case: right
-        unperturbed and at all budgets so far. None where the network has no masks.
+        `"masked_gradients"` and `"unmasked_gradients"`: accuracy left at each budget,
+        samples counted as in the worst case: right unperturbed and at all budgets so
+        far. Nothing where the network has no masks that drop derivatives.
     """
-    if not any(isinstance(m, MaskedSurrogate) for m in model.net.modules()):
-        return None
+    if not _masks(model):
+        return {}
     with torch.no_grad():
         clean = torch.cat([model(x).argmax(1) == target for x, target in loaded])
-    correct = []
-    for budget in settings.budgets:
-        answers = []
-        for x, target in loaded:
-            with _masks_active(model):
-                # It seeds what the masks draw, so that a resumed study is the same.
-                new = perturb(
-                    model,
-                    x,
-                    target,
-                    settings.built(),
-                    budget=budget,
-                    seed=config.seed,
-                )
-            with torch.no_grad():
-                answers.append(model(new).argmax(1) == target)
-        correct.append(torch.cat(answers))
-    return _left(clean, correct)
+    found: dict[str, list[Tensor]] = {"masked_gradients": [], "unmasked_gradients": []}
+    for key, correct in found.items():
+        for budget in settings.budgets:
+            answers = []
+            for x, target in loaded:
+                with _attacked_as(model, masked=key == "masked_gradients"):
+                    # It seeds what the masks draw: a resumed study is the same.
+                    new = perturb(
+                        model,
+                        x,
+                        target,
+                        settings.built(),
+                        budget=budget,
+                        seed=config.seed,
+                    )
+                with torch.no_grad():
+                    answers.append(model(new).argmax(1) == target)
+            correct.append(torch.cat(answers))
+    return {key: _left(clean, correct) for key, correct in found.items()}
+
+
+def _masks(model: Attackable) -> list[MaskedSurrogate]:
+    """List the surrogates whose masks drop derivatives, not those that scale them."""
+    return [
+        module
+        for module in model.net.modules()
+        if isinstance(module, MaskedSurrogate)
+        and not isinstance(module.mask, ConstantMask)
+    ]
 
 
 @contextmanager
-def _masks_active(model: Attackable) -> Iterator[None]:
+def _attacked_as(model: Attackable, masked: bool) -> Iterator[None]:
     with model.ready():
-        for module in model.net.modules():
-            if isinstance(module, MaskedSurrogate):
-                module.mask_active = True
-                module.train()
+        for module in _masks(model) if masked else ():
+            module.mask_active = True
+            module.train()
         yield
+
+
+def _centroid(
+    net: nn.Module,
+    readout: Readout,
+    model: Attackable,
+    loaded: Batches,
+    config: RobustnessConfig,
+) -> float | None:
+    """Measure the information centroid on what is attacked, for all by one surrogate.
+
+    Returns:
+        In time steps; None where the readout is no weighted mean of them.
+    """
+    try:
+        readout.shares(1)
+    except TypeError:
+        return None
+    # Some surrogate that is nobody's own; the first of the configured ones.
+    probe = next((probe for probe in config.probes if probe is not None), None)
+    fisher = TemporalFisher(
+        net, readout=readout, seed=config.seed, probe=build_probe(probe)
+    )
+    batches = [(model.frames(x), target) for x, target in loaded]
+    return fisher.measure(batches, progress=False).information_centroid
 
 
 def _left(clean: Tensor, correct: Sequence[Tensor]) -> list[float]:
