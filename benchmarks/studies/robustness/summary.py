@@ -228,16 +228,18 @@ def _of_attacks(summary: Mapping[str, Any]) -> Iterator[str]:
             if arm != reference
         ]
         budget = summary["budgets"][name][number]
+        others = f"; {', '.join(parts)}" if parts else ""
         yield (
             f"Under {name} attacks of budget {budget:g}, {reference} keeps "
-            f"{left:.1%}; {', '.join(parts)}."
+            f"{left:.1%}{others}."
         )
     compared = [one[name] for one in summary["differences"] for name in summary["main"]]
-    yield (
-        "Intervals are over seeds, crossed with samples; told apart is what has an "
-        f"adjusted p of at most {ALPHA:g} among all {len(compared)} comparisons under "
-        f"attack (Holm), of which there must be {FEWEST_PAIRS} seeds."
-    )
+    if compared:
+        yield (
+            "Intervals are over seeds, crossed with samples. Told apart means an "
+            f"adjusted p of at most {ALPHA:g} among all {len(compared)} comparisons "
+            f"under attack (Holm); fewer than {FEWEST_PAIRS} seeds give none."
+        )
 
 
 def _of_contrasts(summary: Mapping[str, Any]) -> Iterator[str]:
