@@ -396,7 +396,7 @@ def test_networks_whose_centroid_did_not_move_test_nothing(
     trials += [a_trial(name, s, 0.5) | {"centroid": centroids[s]} for s in SEEDS]
     sentences = " ".join(verdict(summarized(trials, simple)))
     assert f"{name} {sum(centroids) / 3:.2f} (" in sentences
-    assert f": {word})." in sentences
+    assert f": {word}); each by itself." in sentences
     assert ("so that it tests nothing" in sentences) is not tests
 
 
