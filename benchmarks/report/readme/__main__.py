@@ -13,6 +13,7 @@ from typing import Any
 
 from benchmarks.experiments.rows import read_rows
 from benchmarks.report.markdown import in_ms, table, where
+from benchmarks.report.readme.attacked import cka_attacked
 from benchmarks.report.readme.cka import cka_growth, speed_cka
 from benchmarks.report.readme.concentration import concentration_table
 from benchmarks.report.readme.data import speed_data
@@ -170,6 +171,7 @@ def _ratios(row: Mapping[str, Any]) -> tuple[str, str]:
 
 
 _TABLES: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
+    "cka-attacked": cka_attacked,
     "cka-twins": cka_twins,
     "fisher-concentration": concentration_table,
     "fisher-planted": planted_table,

@@ -12,6 +12,7 @@ from PIL import Image
 
 from benchmarks.report import fisher
 from benchmarks.report.pruning import accuracy_against_cost
+from benchmarks.report.robustness import against_budget
 from sj_ext.files import replace_file
 from sj_ext.fisher import FisherResult
 
@@ -128,5 +129,6 @@ PICTURES: Mapping[str, tuple[str, Callable[[Mapping[str, Any]], Figure]]] = {
     "fisher-released-bias.png": ("fisher-training-cpu.json", _released_bias),
     "fisher-through-training.png": ("fisher-training-cpu.json", _through_training),
     "pruning-cpu.png": ("pruning-cpu.json", _pruning),
+    "robustness-cpu.png": ("robustness-cpu.json", against_budget),
 }
 """What draws each, and from which file."""
