@@ -13,6 +13,8 @@ import yaml
 from benchmarks.runs.command_line import ConfigError, options, read_as
 from sj_ext import host
 
+_CONCENTRATION = "temporal_concentration"
+
 
 @dataclass(frozen=True)
 class CacheConfig:
@@ -29,9 +31,6 @@ class CacheConfig:
     split_by: Literal["number", "time"] = "number"
     size: int | None = None
     compressed: bool = False
-
-
-_CONCENTRATION = "temporal_concentration"
 
 
 @dataclass

@@ -295,7 +295,7 @@ def _centroid(
         readout.shares(1)
     except TypeError:
         return None
-    # Some surrogate that is nobody's own; the first of the configured ones.
+    # Through the same one for all arms, whatever they were trained with.
     probe = next((probe for probe in config.probes if probe is not None), None)
     fisher = TemporalFisher(
         net, readout=readout, seed=config.seed, probe=build_probe(probe)
