@@ -92,12 +92,17 @@ def _add_seconds(path: Path, seconds: Mapping[str, float]) -> dict[str, float]:
 
 
 def is_written(config: RobustnessConfig) -> bool:
-    """Say whether the study's result is there, and of the seeds that are wanted."""
+    """Say whether the result is there, of the seeds and pairs that are wanted."""
     path = config.folder / RESULT
     if not path.exists():
         return False
     found = json.loads(path.read_text(encoding="utf-8"))
-    return found["seeds"] == list(config.seeds)
+    compared = [
+        [one["arm"], one["beside"]]
+        for one in found["differences"]
+        if one["beside"] != config.reference
+    ]
+    return found["seeds"] == list(config.seeds) and compared == config.contrasts
 
 
 def table(summary: Mapping[str, Any]) -> Table:

@@ -357,8 +357,7 @@ def test_one_sample_that_all_seeds_agree_on_is_no_difference(simple):
 
 
 def test_p_values_of_all_attacks_are_one_family(simple):
-    arms = {name: {} if name == "base" else TRAINED[name] for name in TRAINED}
-    simple.arms = arms
+    simple.arms = arms = dict(TRAINED)
     trials = [
         a_trial(arm, s, 0.5 + 0.1 * number)
         for number, arm in enumerate(arms)
@@ -398,6 +397,43 @@ def test_networks_whose_centroid_did_not_move_test_nothing(
     assert f"{name} {sum(centroids) / 3:.2f} (" in sentences
     assert f": {word}); each by itself." in sentences
     assert ("so that it tests nothing" in sentences) is not tests
+
+
+@pytest.mark.parametrize("missing", ["base", "concentrated early"])
+def test_without_a_centroid_the_claim_is_not_tested_and_all_else_is_told(
+    simple, missing
+):
+    name = "concentrated early"
+    simple.arms = {"base": {}, name: {"optimization.lr": 0.5}}
+    trials = [
+        a_trial(arm, s, 0.5) | ({"centroid": None} if arm == missing else {})
+        for arm in simple.arms
+        for s in SEEDS
+    ]
+    sentences = " ".join(verdict(summarized(trials, simple)))
+    assert f"of {name} no centroid was measured, so that it tests nothing" in sentences
+    assert "Information centroid" not in sentences
+
+
+@pytest.mark.parametrize("reference", ["masked", "concentrated early"])
+def test_any_arm_can_be_the_reference(simple, reference):
+    simple.arms = {
+        "base": {},
+        "masked": TRAINED["masked"],
+        "concentrated early": {"optimization.lr": 0.5},
+    }
+    simple.reference = reference
+    trials = [
+        a_trial(arm, s, 0.5, **(THROUGH_MASKS if arm == "masked" else {}))
+        for arm in simple.arms
+        for s in SEEDS
+    ]
+    assert f"{reference} keeps 50.0%" in verdict(summarized(trials, simple))[0]
+
+
+def test_runs_that_are_alike_but_for_rounding_do_not_differ():
+    found = interval(np.array([[0.1], [0.3 - 0.2], [0.1]]))
+    assert found["p_value"] is None
 
 
 def test_corruptions_and_vanished_gradients_are_told(simple):
@@ -491,6 +527,10 @@ def test_of_figures_of_whole_runs_the_interval_is_that_of_student():
         ),
         (["--probes", '[{"name": "Nobody"}]'], "`probes`: .*'Nobody'"),
         (["--contrasts", '[["base", "base"]]'], "`contrasts` to be pairs of different"),
+        (
+            ["--contrasts", '[["masked + weighted", "base"]]'],
+            "beside the reference, of masked",
+        ),
         (
             [
                 "--attacks",

@@ -132,12 +132,17 @@ class RobustnessConfig:
             self._check_attack(f"attacks.{name}", settings)
         for arm in self.arms:
             self._check_probes(arm)
+        others = set(self.arms) - {self.reference}
         for pair in self.contrasts:
-            if len(set(pair)) != 2 or not set(pair) <= set(self.arms):
+            if len(pair) != 2 or len(set(pair)) != 2 or not set(pair) <= others:
                 raise ConfigError(
-                    "Expected `contrasts` to be pairs of different arms, of "
-                    f"{', '.join(self.arms)}, got {pair}."
+                    "Expected `contrasts` to be pairs of different arms beside the "
+                    f"reference, of {', '.join(sorted(others)) or 'none'}, got {pair}."
                 )
+        if len({frozenset(pair) for pair in self.contrasts}) < len(self.contrasts):
+            raise ConfigError(
+                f"Expected `contrasts` to name a pair once, got {self.contrasts}."
+            )
 
     def _check_probes(self, arm: str) -> None:
         own = self.own_surrogate(arm)

@@ -1,5 +1,6 @@
 """One trained network under every attack of a study."""
 
+import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -289,7 +290,8 @@ def _centroid(
     """Measure the information centroid on what is attacked, for all by one surrogate.
 
     Returns:
-        In time steps; None where the readout is no weighted mean of them.
+        In time steps; None where the readout is no weighted mean of them, or there is
+        no information.
     """
     try:
         readout.shares(1)
@@ -301,7 +303,8 @@ def _centroid(
         net, readout=readout, seed=config.seed, probe=build_probe(probe)
     )
     batches = [(model.frames(x), target) for x, target in loaded]
-    return fisher.measure(batches, progress=False).information_centroid
+    centroid = fisher.measure(batches, progress=False).information_centroid
+    return centroid if math.isfinite(centroid) else None
 
 
 def _left(clean: Tensor, correct: Sequence[Tensor]) -> list[float]:
