@@ -502,7 +502,9 @@ def measured(labels, *settings):
     return TemporalFisher(net, labels=labels).measure([batch], progress=False)
 
 
-@pytest.mark.parametrize("labels", ["model", "empirical"])
+@pytest.mark.parametrize(
+    "labels", ["model", pytest.param("empirical", marks=pytest.mark.full)]
+)
 @pytest.mark.parametrize(("direction", "least"), [("early", 0.05), ("late", 0.5)])
 def test_training_moves_the_centroid_where_it_is_pushed(labels, direction, least):
     """Beside the plain cross-entropy of the same seed, for each of two."""
