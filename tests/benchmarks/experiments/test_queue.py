@@ -246,6 +246,7 @@ def test_training_on_all_devices_and_sharing_exclude_each_other(
     assert not (tmp_path / "train").exists()
 
 
+@pytest.mark.full
 def test_a_network_is_trained_on_several_devices_from_the_queue(
     tiny, train_keys, tmp_path
 ):
