@@ -14,6 +14,8 @@ from benchmarks.statistics.effect import Effect, standardised
 from benchmarks.statistics.power import ALPHA, smallest_detectable_difference
 
 RESAMPLES = 10_000
+_ROUNDING = 1e-12
+
 FEWEST_PAIRS = 3
 """Fewer pairs of runs give no p value: how much trainings differ is not known."""
 
@@ -125,6 +127,9 @@ def paired_difference(
     estimate = float(np.mean([values.mean() for values in groups]))
     means = resampled_means(reflated(groups), resamples, seed)
     error = float(np.sqrt(np.mean((means - estimate) ** 2)))
+    # Differences that are alike but for rounding do not vary.
+    if error <= _ROUNDING * max(float(np.abs(values).max()) for values in groups):
+        error = 0.0
     df = components(groups).degrees_of_freedom
     if error == 0:
         half, p_value = 0.0, float(estimate == 0)

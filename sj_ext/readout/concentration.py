@@ -218,7 +218,7 @@ def information_cotangents(
     if target is None:
         # Halved before exp(): the root of an exact zero has no finite derivative.
         return _with_fisher_root(share, (log_share / 2).exp(), generator)
-    signs = _signs(outputs[0, :, :1], dtype, generator)
+    signs = _signs(share[0, :, :1], generator)
     if not is_soft(target, outputs):
         return signs * (F.one_hot(target, outputs.shape[-1]).to(dtype) - share)
     target = target.to(dtype)
@@ -333,19 +333,18 @@ def _steps(
         yield from (t + 1, T - t)
 
 
-def _signs(
-    like: Tensor, dtype: torch.dtype, generator: torch.Generator | None
-) -> Tensor:
+def _signs(like: Tensor, generator: torch.Generator | None) -> Tensor:
     drawn = torch.randint(2, like.shape, generator=generator, device=like.device)
-    return drawn.to(dtype) * 2 - 1
+    return drawn.to(like.dtype) * 2 - 1
 
 
 def _with_fisher_root(
     share: Tensor, root: Tensor, generator: torch.Generator | None
 ) -> Tensor:
     """Give (diag(s) - p s') v for random signs v, s being the root of p."""
-    signs = _signs(share[0] if share.ndim == 3 else share, share.dtype, generator)
-    pushed = signs * root
+    # Of `[T, N, K]` all steps have the same ones.
+    like = share if share.ndim == 2 else share[0]
+    pushed = _signs(like, generator) * root
     return pushed - share * pushed.sum(-1, keepdim=True)
 
 

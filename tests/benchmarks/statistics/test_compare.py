@@ -170,3 +170,10 @@ def test_words_that_name_nothing_are_explained(made_run, table, tmp_path):
     (run / "predictions.npz").unlink()
     with pytest.raises(MissingError, match=r"none with predictions\.npz"):
         compare(run, run)
+
+
+def test_differences_that_are_alike_but_for_rounding_do_not_vary():
+    found = paired_difference([np.array([[0.1], [0.3 - 0.2], [0.1]])])
+    assert not found.varies
+    assert not found.testable
+    assert found.interval == (found.estimate, found.estimate)
